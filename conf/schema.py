@@ -1,0 +1,42 @@
+"""The root schemas: which keys a configuration has and of what type.
+
+What a group holds is checked against the signatures of what it names (conf/binding.py).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class Model:
+    """A network: a backbone, the layer that replaces its convolutions and the scope that selects them."""
+
+    backbone: dict[str, Any] = field(default_factory=dict)
+    layer: dict[str, Any] = field(default_factory=dict)
+    scope: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Train:
+    """python train.py"""
+
+    model: Model = field(default_factory=Model)
+    data: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    seed: int = MISSING
+    label_smoothing: float = MISSING
+    compile: bool = MISSING
+    run_dir: str | None = MISSING
+
+
+def register() -> None:
+    """Make the schemas known to Hydra by name."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=Train)

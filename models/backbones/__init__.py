@@ -1,0 +1,6 @@
+"""Networks made of nn.Conv2d that know nothing of rebuilding: one file a family, and this contract.
+
+A backbone is a function `f(num_classes, input_size, in_channels, *, own knobs) -> nn.Module` whose module
+maps images (N, in_channels, input_size, input_size) to logits (N, num_classes). The defaults of the first
+three are the paper's own, and what the network is counted on when no data set is named.
+"""

@@ -1,0 +1,18 @@
+"""Convolutions that take the place of nn.Conv2d: one file a layer, and this contract.
+
+**Layer.** Takes nn.Conv2d's arguments in nn.Conv2d's order (in_channels, out_channels, kernel_size,
+stride, padding, dilation, groups, bias); its own knobs are keyword-only. Returns exactly nn.Conv2d's
+output shape, odd sizes included. Refuses in `__init__` what it cannot do, with a ValueError that names
+the argument, its value, the rule and the nearest value that works. Knows torch and
+models.geometry, nothing else: no printing, no configuration, no neighbours.
+
+**Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, the
+convolution that closed positions need not compute, and `gate`, whose output is the gate map
+(N, 1 or out_channels, H', W'), never negative. The layer returns conv(x) * gate(x). A forward hook
+on `gate` sees the map; nothing is stored.
+
+**Training.** A module whose class or instance has `lr_scale` gets its parameters trained at the base
+learning rate times that number and without weight decay (models/param_groups.py).
+
+Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
+"""

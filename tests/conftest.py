@@ -1,0 +1,49 @@
+"""What all tests share: one thread each, and the real configuration composed as the command line would."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from conf import schema
+
+ROOT = Path(__file__).parents[1]
+
+
+def choices(group: str) -> list[str]:
+    """The names of all YAML files of a configuration group."""
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # the tests run in two processes on two cores
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def composed() -> Callable[..., DictConfig]:
+    """composed("model=resnet20", ..., config="train"): what Hydra makes of these overrides."""
+    schema.register()
+
+    def compose_(*overrides: str, config: str = "train") -> DictConfig:
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            return compose(config, list(overrides))
+
+    return compose_
+
+
+@pytest.fixture
+def plain(composed: Callable[..., DictConfig]) -> Callable[..., dict[str, Any]]:
+    """As `composed`, resolved to plain values, without what still needs a value."""
+
+    def plain_(*overrides: str, config: str = "train") -> dict[str, Any]:
+        container = OmegaConf.to_container(composed(*overrides, config=config), resolve=True)
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items()}
+
+    return plain_

@@ -1,0 +1,67 @@
+"""Backbones: shapes, the small-input stem and what is refused."""
+
+import logging
+
+import pytest
+import torch
+
+from models.backbones.cifar_resnet import cifar_resnet
+from models.backbones.library import library_network
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+@pytest.mark.parametrize("size", [8, 13, 16, 32])
+def test_cifar_resnet_takes_any_size_from_8(shortcut, size: int) -> None:
+    assert cifar_resnet(7, size, 1, depth=8, shortcut=shortcut)(torch.zeros(2, 1, size, size)).shape == (2, 7)
+
+
+def test_shortcut_a_is_the_subsampled_input_between_zero_channels() -> None:
+    shortcut = cifar_resnet(depth=8).get_submodule("stage2.0.shortcut")
+    x = torch.randn(2, 16, 5, 5)
+    y = shortcut(x)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert y[:, :8].count_nonzero() == y[:, 24:].count_nonzero() == 0
+
+
+@pytest.mark.parametrize(("depth", "nearest"), [(21, 20), (24, 26), (3, 8)])
+def test_cifar_resnet_refuses_other_depths(depth: int, nearest: int) -> None:
+    with pytest.raises(ValueError, match=f"depth={depth}: .* nearest: {nearest}"):
+        cifar_resnet(depth=depth)
+
+
+STEMS = [("resnet18", "timm", True), ("densenet121", "timm", True), ("mobilenetv2_100", "timm", False)]
+
+
+@pytest.mark.parametrize(("name", "library", "pools"), STEMS)
+def test_small_inputs_get_a_small_stem_and_are_told(name, library, pools, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        net = library_network(10, 32, 1, name=name, library=library)
+    assert f"{name} at 32 px: the" in caplog.text
+    assert "3x3 stride-1" in caplog.text
+    assert ("pooling is left out" in caplog.text) == pools
+    sizes = []
+    convs = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)]
+    for conv in convs[:2]:
+        conv.register_forward_hook(lambda module, args, output: sizes.append(output.shape[-1]))
+    assert net.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
+    assert sizes == [32, 32]
+
+
+def test_large_inputs_keep_the_stem(caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        net = library_network(10, 65, 3, name="resnet18")
+    assert not caplog.text
+    assert net.get_submodule("conv1").stride == (2, 2)
+
+
+def test_vgg_keeps_its_stem_and_its_pooling_at_32_px(caplog) -> None:
+    with caplog.at_level(logging.INFO), torch.device("meta"):
+        net = library_network(10, 32, 3, name="vgg16_bn", library="torchvision")
+    assert not caplog.text
+    assert sum(isinstance(module, torch.nn.MaxPool2d) for module in net.modules()) == 5
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_an_unknown_name_is_answered_with_near_ones(library) -> None:
+    with pytest.raises(ValueError, match=f"{library} has no network 'resnet8'; near it: .*resnet18"):
+        library_network(name="resnet8", library=library)

@@ -1,0 +1,85 @@
+"""Initialisation, parameter groups, schedules and tallies, each against a closed form."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from models.init import initialise
+from models.param_groups import param_groups
+from models.schedules import cosine, multistep
+from models.tally import Tally
+
+
+def test_initialisation_has_the_fan_out_scale() -> None:
+    dense, depthwise = nn.Conv2d(64, 128, 3), nn.Conv2d(256, 256, 3, groups=256)
+    initialise(nn.Sequential(dense, depthwise))
+    assert dense.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
+    assert depthwise.weight.std().item() == pytest.approx(math.sqrt(2 / 9), rel=0.05)
+    assert dense.bias is not None
+    assert dense.bias.count_nonzero() == 0
+
+
+class Slow(nn.Module):
+    lr_scale = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.Conv2d(4, 1, 1)
+
+
+def test_groups_by_decay_and_rate() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Slow(), nn.Linear(4, 2))
+    groups = {(g["lr_scale"], g["weight_decay"]): len(g["params"]) for g in param_groups(net, 0.5, 1e-3)}
+    assert groups == {(1.0, 1e-3): 2, (1.0, 0.0): 4, (0.1, 0.0): 2}
+    rates = {g["lr_scale"]: g["lr"] for g in param_groups(net, 0.5, 1e-3)}
+    assert rates == {1.0: 0.5, 0.1: 0.05}
+
+
+def optimizer() -> torch.optim.Optimizer:
+    net = nn.Sequential(nn.Linear(3, 3), Slow())
+    return torch.optim.SGD(param_groups(net, 1.0, 0.1))
+
+
+def rates(schedule, opt: torch.optim.Optimizer, steps: list[int]) -> list[float]:
+    values = []
+    for step in steps:
+        schedule.step_update(step)
+        values.append(opt.param_groups[0]["lr"])
+        assert opt.param_groups[-1]["lr"] == pytest.approx(0.1 * values[-1])  # the slow module
+    return values
+
+
+def test_cosine_warms_up_and_ends_at_zero() -> None:
+    opt = optimizer()
+    schedule = cosine(opt, 100, 10, warmup_epochs=1)
+    expected = [0.1, 0.55, *(0.5 * (1 + math.cos(math.pi * step / 100)) for step in (10, 50, 99, 100))]
+    assert opt.param_groups[0]["lr"] == pytest.approx(0.1)  # before the first step already
+    assert rates(schedule, opt, [0, 5, 10, 50, 99, 100]) == pytest.approx(expected)
+
+
+def test_multistep_drops_after_its_milestones() -> None:
+    opt = optimizer()
+    schedule = multistep(opt, 100, 10, milestones=[5, 7.5], gamma=0.1, warmup_epochs=0)
+    assert rates(schedule, opt, [0, 49, 50, 74, 75, 99]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_schedules_refuse_what_would_never_happen() -> None:
+    with pytest.raises(ValueError, match=r"milestones=\[5, 10\]: .* epoch 10"):
+        multistep(optimizer(), 100, 10, milestones=[5, 10], gamma=0.1, warmup_epochs=0)
+    with pytest.raises(ValueError, match="warmup_epochs=10: .* 10 epochs"):
+        cosine(optimizer(), 100, 10, warmup_epochs=10)
+
+
+def test_tally_counts_over_batches() -> None:
+    logits, labels = torch.randn(101, 12), torch.randint(12, (101,))
+    tally = Tally(1, 5)
+    for part in torch.arange(101).split(40):
+        tally.add(nn.functional.cross_entropy(logits[part], labels[part]), logits[part], labels[part])
+    ranks = (logits > logits.gather(1, labels[:, None])).sum(1)  # how many classes come before the right one
+    totals = tally.close()
+    assert totals["top1"] == 100 * int((ranks < 1).sum()) / 101
+    assert totals["top5"] == 100 * int((ranks < 5).sum()) / 101
+    assert totals["loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert tally.num == 0
