@@ -1,0 +1,38 @@
+"""Report once, at the start, what was rebuilt and what the network costs."""
+
+import logging
+from collections import Counter
+
+import pytorch_lightning as pl
+
+from models.build import Built
+
+log = logging.getLogger(__name__)
+
+
+class Complexity(pl.Callback):
+    """Parameters and MACs of the network and of its baseline, to the log and the loggers."""
+
+    def __init__(self, built: Built) -> None:
+        self.built = built
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        cost, baseline = self.built.cost, self.built.baseline
+        for line in rebuild_lines(self.built):
+            log.info(line)
+        values = {"params": cost.params, "macs": cost.macs, "activations": cost.activations}
+        values |= {"baseline_params": baseline.params, "baseline_macs": baseline.macs}
+        for logger in trainer.loggers:
+            logger.log_metrics({f"cost/{name}": value for name, value in values.items()}, 0)
+
+
+def rebuild_lines(built: Built) -> list[str]:
+    """`18 of 19 convolutions replaced; kept: 1 (stem)` and the parameters and MACs beside the baseline's."""
+    kept = Counter(swap.reason for swap in built.swaps if not swap.replaced)
+    replaced = len(built.swaps) - kept.total()
+    reasons = ", ".join(f"{number} ({reason})" for reason, number in kept.items())
+    return [
+        f"{replaced} of {len(built.swaps)} convolutions replaced" + (f"; kept: {reasons}" if kept else ""),
+        f"parameters {built.cost.params:,} of the baseline's {built.baseline.params:,}, "
+        f"MACs {built.cost.macs:,} of {built.baseline.macs:,}",
+    ]

@@ -1,0 +1,62 @@
+"""result.json on disk: write it, find comparable runs, show it beside its baseline."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+FILE = "result.json"
+
+
+def write(run_dir: Path, record: Record) -> None:
+    """Write `run_dir`/result.json whole or not at all."""
+    partial = run_dir / f".{FILE}.{os.getpid()}"
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(run_dir / FILE)
+
+
+def read(run_dir: Path) -> Record | None:
+    """The record of a finished run, None of any other directory."""
+    path = run_dir / FILE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def neighbours(run_dir: Path, data: str) -> list[Record]:
+    """The finished runs beside `run_dir` on the data set `data`."""
+    found = [read(folder) for folder in sorted(run_dir.parent.iterdir()) if folder != run_dir]
+    return [record for record in found if record and record["data"] == data]
+
+
+def trained_baseline(record: Record, runs: list[Record]) -> Record | None:
+    """The run among `runs` that differs from `record` in nothing but the convolutions."""
+    return next((run for run in runs if run["layer"] == "conv" and _recipe(run) == _recipe(record)), None)
+
+
+def table(record: Record, runs: list[Record]) -> str:
+    """The network beside its baseline: parameters, MACs, times less, top-1."""
+    baseline = trained_baseline(record, runs)
+    rows = [("", "parameters", "MACs", "times less", "test top-1 %")]
+    rows.append(_row("baseline", record["baseline_params"], record["baseline_macs"], 1.0, baseline))
+    ratio = record["baseline_macs"] / record["macs"]
+    rows.append(_row(record["model"], record["params"], record["macs"], ratio, record))
+    if record["macs_effective"] is not None:
+        effective = round(record["macs_effective"])
+        ratio = record["baseline_macs"] / effective
+        rows.append(_row("  closed gates skipped", record["params"], effective, ratio, record))
+    lines = [f"{a:24}{b:>14}{c:>18}{d:>12}{e:>14}" for a, b, c, d, e in rows]
+    if baseline is None:
+        lines.append("(baseline not trained: the same command with model/layer=conv fills it in)")
+    return "\n".join(lines)
+
+
+def _row(name: str, params: int, macs: int, ratio: float, run: Record | None) -> tuple[str, str, str, str, str]:
+    return name, f"{params:,}", f"{macs:,}", f"{ratio:.2f}", f"{run['top1']:.2f}" if run else "-"
+
+
+def _recipe(record: Record) -> Record:
+    """Everything that was configured except the layer, where it stands and where the run is kept."""
+    config = json.loads(json.dumps(record["config"]))
+    run_dir = str(config.pop("run_dir"))
+    del config["model"]["layer"], config["model"]["scope"]
+    return json.loads(json.dumps(config).replace(json.dumps(run_dir)[1:-1], "run_dir"))

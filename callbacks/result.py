@@ -1,0 +1,92 @@
+"""Put together result.json, the one file that tables and reports are made of, when a run is complete."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+
+from callbacks import record
+from callbacks.figures import accuracy_figure, show
+from callbacks.gates import GateSparsity
+from callbacks.throughput import Throughput
+from models.build import Built
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
+
+
+class Result(pl.Callback):
+    """Collects what the run measured and writes it after the test, as the last thing.
+
+    `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the
+    end of the test, over restarts as far as their checkpoints reach.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        identity: dict[str, Any],
+        config: dict[str, Any],
+        built: Built,
+        gates: GateSparsity,
+        throughput: Throughput,
+    ) -> None:
+        self.run_dir, self.identity, self.config = run_dir, identity, config
+        self.built, self.gates, self.throughput = built, gates, throughput
+        self.seconds_before, self.start = 0.0, perf_counter()
+        self.val_top1: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"wall_seconds": self._wall_seconds(), "val_top1": self.val_top1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds_before, self.val_top1 = state_dict["wall_seconds"], state_dict["val_top1"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.val_top1 = float(trainer.callback_metrics["val/top1"])
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        result = self._collect(trainer)
+        if trainer.is_global_zero:
+            runs = record.neighbours(self.run_dir, self.identity["data"])
+            show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
+            record.write(self.run_dir, result)
+
+    def _collect(self, trainer: pl.Trainer) -> record.Record:
+        report = self.gates.report
+        return {
+            **self.identity,
+            "epochs": trainer.current_epoch,
+            "params": self.built.cost.params,
+            "macs": self.built.cost.macs,
+            "macs_effective": report.macs_mean if report else None,
+            "macs_effective_std": report.macs_std if report else None,
+            "macs_effective_images": report.num_images if report else None,
+            "baseline_params": self.built.baseline.params,
+            "baseline_macs": self.built.baseline.macs,
+            "top1": float(trainer.callback_metrics["test/top1"]),
+            "top5": float(trainer.callback_metrics["test/top5"]),
+            "val_top1": self.val_top1,
+            "train_images_per_second": self.throughput.images_per_second,
+            "wall_seconds": self._wall_seconds(),
+            "gate_sparsity": report.zero_fraction if report else None,
+            "git_sha": _git_sha(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "config": self.config,
+        }
+
+    def _wall_seconds(self) -> float:
+        return self.seconds_before + perf_counter() - self.start
+
+
+def _git_sha() -> str | None:
+    """The commit of this code, `-dirty` where files differ from it; None outside a git checkout."""
+    root = Path(__file__).parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,50 @@
+"""Measure training speed in images a second."""
+
+from time import perf_counter
+
+import pytorch_lightning as pl
+import torch
+
+
+class Throughput(pl.Callback):
+    """Training images of all processes over the time of the training steps; validation is left out.
+
+    The first epoch, with its warm-up, counts only where there is no other.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.seconds = 0.0
+        self.epochs = 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"images": self.images, "seconds": self.seconds, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.images, self.seconds, self.epochs = (state_dict[key] for key in ("images", "seconds", "epochs"))
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / self.seconds
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.start = _now(pl_module.device)
+        self.epoch_images = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
+        self.epoch_images += len(batch[1])
+        if trainer.is_last_batch:
+            self._close_epoch(_now(pl_module.device) - self.start, self.epoch_images * trainer.world_size)
+
+    def _close_epoch(self, seconds: float, images: int) -> None:
+        if self.epochs == 1:
+            self.images, self.seconds = 0, 0.0
+        self.images += images
+        self.seconds += seconds
+        self.epochs += 1
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()

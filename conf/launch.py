@@ -1,0 +1,93 @@
+"""Start a Hydra application: every mistake in the configuration ends in one readable message.
+
+Imports nothing heavy, so that --help and a wrong word answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from conf import schema
+
+FOLDER = Path(__file__).parent
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
+    """Run `task` on the configuration `config_name` composed with the command line's overrides.
+
+    Users' mistakes (ValueError, OSError and what Hydra refuses) are printed without a traceback and
+    end the process with status 1; HYDRA_FULL_ERROR=1 shows the traceback.
+    """
+    schema.register()
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing its own way
+
+    def checked(config: DictConfig) -> object:
+        _refuse_unknown_keys(config)
+        return task(config)
+
+    try:
+        hydra.main(version_base=None, config_path=str(FOLDER), config_name=config_name)(checked)()
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if wants_traceback:
+            raise
+        _stop(explain(error))
+
+
+def explain(error: BaseException) -> str:
+    """The message for `error`: its root cause in the user's words, with near matches where a name is wrong."""
+    if isinstance(error, MissingConfigException) and error.options:
+        return _unknown_choice(error.missing_cfg_file or "", error.options)
+    cause = error.__cause__
+    if isinstance(error, HydraException) and isinstance(cause, (OmegaConfBaseException, ValueError, OSError)):
+        return explain(cause)
+    if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(error.parent_node, DictConfig):
+        return _unknown_key(str(error.full_key), map(str, error.parent_node))
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} needs a value: {error.full_key}=..."
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
+    return str(error)
+
+
+def near_matches(word: str, options: Iterable[str]) -> str:
+    """`; did you mean a, b?` with the options closest to `word`, or all of them where none is close."""
+    options = sorted(option for option in options if not option.startswith("_"))
+    close = get_close_matches(word, options, n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(close)}?" if close else f"; there are: {', '.join(options)}"
+
+
+def _unknown_choice(path: str, options: Iterable[str]) -> str:
+    group, _, choice = path.rpartition("/")
+    return f"{group}={choice}: no such choice{near_matches(choice, options)}"
+
+
+def _unknown_key(full_key: str, known: Iterable[str]) -> str:
+    return f"{full_key}: no such key{near_matches(full_key.rpartition('.')[2], known)}"
+
+
+def _refuse_unknown_keys(config: DictConfig, path: str = "") -> None:
+    """Hydra lets `+key=value` add to a schema; here a key that no schema has is a mistake."""
+    kind = OmegaConf.get_type(config)
+    if not is_dataclass(kind):
+        return
+    known = [field.name for field in fields(kind)]
+    for key in map(str, config):
+        if key not in known:
+            raise ValueError(_unknown_key(path + key, known))
+        if not OmegaConf.is_missing(config, key) and isinstance(config[key], DictConfig):
+            _refuse_unknown_keys(config[key], f"{path}{key}.")
+
+
+def _stop(message: str) -> NoReturn:
+    sys.exit(f"error: {message}\n(the traceback: {FULL_ERROR}=1)")

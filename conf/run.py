@@ -1,0 +1,76 @@
+"""What identifies a run: its names, its plain configuration and its directory, all functions of the configuration."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: `identity` (model, backbone, layer, scope, data, seed), resolved `config`, `directory`."""
+
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    directory: Path
+
+
+def settle(config: DictConfig) -> Run:
+    """Name the run and fill in `run_dir` where it is null: one directory for one configuration and seed.
+
+    No clock and no process number goes into it, so that the same command finds its run again.
+    """
+    plain = _plain(config)
+    identity = _identity(plain)
+    if config.run_dir is None:
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+        name = f"{identity['model']}-{identity['data']}-seed{identity['seed']}-{digest}"
+        config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / name)
+        plain = _plain(config)
+    return Run(identity, plain, Path(plain["run_dir"]))
+
+
+def claim(run: Run) -> None:
+    """Make the run's directory and keep its configuration there; ValueError where another run has it."""
+    path = run.directory / "config.json"
+    text = json.dumps(run.config, indent=1) + "\n"
+    if path.is_file() and path.read_text() != text:
+        raise ValueError(f"{run.directory} holds a run with another configuration ({path}); choose another run_dir")
+    try:
+        run.directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise OSError(f"cannot write to run_dir {run.directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _identity(plain: dict[str, Any]) -> dict[str, Any]:
+    hydra = HydraConfig.get()
+    chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items()}
+    backbone, layer, scope = (chosen[f"model/{part}"] for part in ("backbone", "layer", "scope"))
+    if backbone in ANY_NETWORK:
+        backbone = plain["model"]["backbone"]["name"]
+    # A preset whose parts were exchanged on the command line is no longer that preset.
+    exchanged = any(override.startswith("model/") for override in hydra.overrides.task)
+    parts = [backbone, layer if layer != "conv" else "", scope if scope != "spatial" else ""]
+    model = "_".join(filter(None, parts)) if exchanged else chosen["model"]
+    return {
+        "model": model,
+        "backbone": backbone,
+        "layer": layer,
+        "scope": scope,
+        "data": chosen["data"],
+        "seed": plain["seed"],
+    }

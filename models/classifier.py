@@ -1,0 +1,102 @@
+"""Train and evaluate an image classifier; knows nothing of layers."""
+
+import math
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from models.param_groups import param_groups
+from models.tally import Tally
+
+
+class Classifier(pl.LightningModule):
+    """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
+
+    `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
+    and read once an epoch and once every `log_every_n_steps` steps. Raises ValueError when the loss is no number.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Scheduler],
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
+        self.net = net
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.label_smoothing = label_smoothing
+        self.train_tally, self.eval_tally = Tally(1), Tally(1, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.train_tally.add(loss, logits.detach(), labels)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            self._log_step(loss.item())
+        return loss
+
+    def _log_step(self, loss: float) -> None:
+        """Straight to the loggers: self.log costs as much as a small network's step."""
+        self._require_number(loss)
+        values = {"train/loss_step": loss, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step + 1)
+
+    def _require_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the training loss is {loss} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
+                "optimizer.lr or lengthen scheduler.warmup_epochs (finished epochs are kept in run_dir/last.ckpt)"
+            )
+
+    def on_train_epoch_end(self) -> None:
+        totals = self.train_tally.close()
+        self._require_number(totals["loss"])  # before the checkpoint of this epoch is written
+        self.log_dict({"train/loss": totals["loss"], "train/top1": totals["top1"]})
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self.net(images)
+        self.eval_tally.add(F.cross_entropy(logits, labels), logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, part: str) -> None:
+        totals = self.eval_tally.close().items()
+        self.log_dict({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in totals})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        defaults = self.make_optimizer(self.net.parameters()).defaults
+        optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        scheduler = self.make_scheduler(optimizer, num_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}  # type: ignore[return-value]
+
+    def lr_scheduler_step(self, scheduler, metric: object) -> None:  # timm's schedulers count updates
+        scheduler.step_update(self.global_step)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,30 @@
+"""Sort a network's parameters into groups for the optimizer."""
+
+from collections import defaultdict
+from typing import Any
+
+from torch import nn
+
+
+def param_groups(net: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups that differ in rate and decay, with `lr_scale` for timm's schedulers.
+
+    Norm parameters and biases (everything of fewer than two dimensions) are not decayed. A module with an
+    attribute `lr_scale` is trained at that fraction of `lr` and not decayed, with all it contains.
+    """
+    members: dict[tuple[float, float], dict[int, nn.Parameter]] = defaultdict(dict)
+    for parameter, scale in _scaled_parameters(net, None):
+        decays = parameter.ndim > 1 and scale is None
+        members[scale or 1.0, weight_decay if decays else 0.0].setdefault(id(parameter), parameter)
+    return [
+        {"params": list(group.values()), "lr": lr * scale, "initial_lr": lr, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), group in members.items()
+    ]
+
+
+def _scaled_parameters(module: nn.Module, scale: float | None):
+    scale = getattr(module, "lr_scale", scale)
+    for parameter in module.parameters(recurse=False):
+        yield parameter, scale
+    for child in module.children():
+        yield from _scaled_parameters(child, scale)

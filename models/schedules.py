@@ -1,0 +1,50 @@
+"""Learning-rate schedules in epochs, stepped after every optimizer step; timm computes them."""
+
+from collections.abc import Sequence
+
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.scheduler.multistep_lr import MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch.optim import Optimizer
+
+WARMUP_START = 0.1  # of the base rate, growing linearly to it
+
+
+def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, warmup_epochs: float) -> Scheduler:
+    """Half a cosine from the base rate to zero over `num_steps`, after a linear warm-up within them."""
+    warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
+    return CosineLRScheduler(optimizer, t_initial=num_steps, t_in_epochs=False, **warmup)
+
+
+def multistep(
+    optimizer: Optimizer,
+    num_steps: int,
+    steps_per_epoch: float,
+    *,
+    milestones: Sequence[float],
+    gamma: float,
+    warmup_epochs: float,
+) -> Scheduler:
+    """The base rate times `gamma` for each of the `milestones` (in epochs) that has passed."""
+    steps = [round(epoch * steps_per_epoch) for epoch in milestones]
+    if any(step >= num_steps for step in steps):
+        raise ValueError(
+            f"scheduler.milestones={list(milestones)}: the last must come before the end, "
+            f"epoch {num_steps / steps_per_epoch:g}; set trainer.max_epochs or scheduler.milestones"
+        )
+    warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
+    late = [step + 1 for step in steps]  # timm decays one update before its decay_t
+    return MultiStepLRScheduler(
+        optimizer, decay_t=late, decay_rate=gamma, t_in_epochs=False, warmup_prefix=False, **warmup
+    )
+
+
+def _warmup(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, warmup_epochs: float) -> dict:
+    steps = round(warmup_epochs * steps_per_epoch)
+    if not 0 <= steps < num_steps:
+        raise ValueError(
+            f"scheduler.warmup_epochs={warmup_epochs}: the warm-up must be shorter than the run, "
+            f"{num_steps / steps_per_epoch:g} epochs"
+        )
+    base = optimizer.param_groups[0]["initial_lr"]
+    return {"warmup_t": steps, "warmup_lr_init": WARMUP_START * base}

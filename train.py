@@ -1,0 +1,78 @@
+"""Train and test one network: python train.py model=resnet20_sic data=cifar10 (--help lists every choice)."""
+
+import logging
+import os
+import warnings
+
+from omegaconf import DictConfig
+
+from callbacks import record
+from conf.launch import launch
+from conf.run import Run, claim, settle
+
+
+def main(config: DictConfig) -> None:
+    """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
+    run = settle(config)
+    finished = record.read(run.directory)
+    if finished:
+        print(f"{run.directory} is finished (code {finished['git_sha']}); remove it to train again")
+    else:
+        finished = train(run)
+    if finished:
+        print(record.table(finished, record.neighbours(run.directory, run.identity["data"])))
+        print(f"result: {run.directory / record.FILE}")
+
+
+def train(run: Run) -> record.Record | None:
+    """Build, fit, test and write result.json; None on every process but the first."""
+    # Here, not at the top: --help and a wrong word in the command need not wait for torch.
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from callbacks.complexity import Complexity
+    from callbacks.gates import GateSparsity
+    from callbacks.result import Result
+    from callbacks.throughput import Throughput
+    from conf import binding
+    from models.build import Input, build
+    from models.classifier import Classifier
+
+    _log_to_stderr()
+    binding.check(run.config)
+    claim(run)
+    config = instantiate(run.config, _convert_="all", trainer=None)
+    pl.seed_everything(run.config["seed"], workers=True, verbose=False)
+    data = config["data"]
+    built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
+    if run.config["compile"]:
+        built.net.compile()
+    classifier = Classifier(
+        built.net, config["optimizer"], config["scheduler"], label_smoothing=config["label_smoothing"]
+    )
+    gates, throughput = GateSparsity(built.cost), Throughput()
+    result = Result(run.directory, run.identity, run.config, built, gates, throughput)
+    trainer: pl.Trainer = instantiate(
+        run.config["trainer"],
+        default_root_dir=str(run.directory),
+        logger=list(config["logger"].values()),
+        callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result],
+        _convert_="all",
+    )
+    last = run.directory / "last.ckpt"
+    trainer.fit(classifier, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    trainer.test(classifier, data, verbose=False)
+    return record.read(run.directory) if trainer.is_global_zero else None
+
+
+def _log_to_stderr() -> None:
+    """Our own lines from the first process alone; of Lightning's only warnings that call for something."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in ("Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated"):
+        warnings.filterwarnings("ignore", message)
+
+
+if __name__ == "__main__":
+    launch(main, "train")
