@@ -24,7 +24,8 @@ def read(run_dir: Path) -> Record | None:
 
 def neighbours(run_dir: Path, data: str) -> list[Record]:
     """The finished runs beside `run_dir` on the data set `data`."""
-    found = [read(folder) for folder in sorted(run_dir.parent.iterdir()) if folder != run_dir]
+    folders = sorted(path.parent for path in run_dir.parent.glob("*/config.json"))
+    found = [read(folder) for folder in folders if folder != run_dir]
     return [record for record in found if record and record["data"] == data]
 
 

@@ -19,7 +19,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 
 
 class Result(pl.Callback):
-    """Collects what the run measured and writes it after the test, as the last thing.
+    """Collects what the run measured and writes it, once the test is complete.
 
     `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the
     end of the test, over restarts as far as their checkpoints reach.
@@ -51,9 +51,9 @@ class Result(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         result = self._collect(trainer)
         if trainer.is_global_zero:
+            record.write(self.run_dir, result)
             runs = record.neighbours(self.run_dir, self.identity["data"])
             show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
-            record.write(self.run_dir, result)
 
     def _collect(self, trainer: pl.Trainer) -> record.Record:
         report = self.gates.report
