@@ -1,0 +1,58 @@
+"""Gate sparsity and effective MACs against sums written out, over whole evaluation sets."""
+
+import pytest
+import torch
+from torch import nn
+
+from callbacks.gates import GateCounter
+from models.backbones.cifar_resnet import cifar_resnet
+from models.cost import count, gated_layers
+from models.layers.lccl import LCCL
+from models.rebuild import rebuild
+from models.scope import spatial
+
+
+def test_counts_every_position_of_every_image() -> None:
+    net = cifar_resnet(10, 16, 1, depth=8)
+    rebuild(net, LCCL, spatial, (1, 1, 16, 16))
+    net.eval()
+    cost, layers = count(net, (1, 16, 16)), gated_layers(net)
+    assert len(layers) == 6
+    counter = GateCounter({name: cost.macs_of(f"{name}.conv") for name in layers}, cost.macs)
+    maps: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    for name, layer in layers.items():
+        gate = layer.get_submodule("gate")
+        gate.register_forward_hook(counter.hook(name))
+        gate.register_forward_hook(lambda module, args, output, name=name: maps[name].append(output))
+    images = torch.randn(23, 1, 16, 16)
+    for batch in images.split(10):
+        net(batch)
+    report = counter.report()
+
+    saved = torch.zeros(23, dtype=torch.float64)
+    for name, layer in layers.items():
+        gates = torch.cat(maps[name])
+        assert report.zero_fraction[name] == (gates == 0).double().mean().item()
+        conv = layer.get_submodule("conv")
+        assert isinstance(conv, nn.Conv2d)
+        per_position = 9 * conv.in_channels * conv.out_channels
+        saved += per_position * (gates == 0).flatten(1).sum(1)
+    remaining = cost.macs - saved
+    assert report.num_images == 23
+    assert report.macs_mean == remaining.mean().item()
+    assert report.macs_std == pytest.approx(remaining.std(correction=0).item(), rel=1e-6)
+    assert report.macs_mean < cost.macs
+
+
+@pytest.mark.parametrize(("shift", "zero_fraction"), [(-100.0, 1.0), (100.0, 0.0)])
+def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(shift: float, zero_fraction: float) -> None:
+    layer = LCCL(8, 8, 3, padding=1).eval()
+    nn.init.constant_(layer.gate.norm.bias, shift)
+    cost = count(layer, (8, 6, 6))
+    counter = GateCounter({"": cost.macs_of("conv")}, cost.macs)
+    layer.gate.register_forward_hook(counter.hook(""))
+    layer(torch.randn(5, 8, 6, 6))
+    report = counter.report()
+    assert report.zero_fraction == {"": zero_fraction}
+    assert report.macs_mean == (cost.macs_of("gate") if zero_fraction else cost.macs)
+    assert report.macs_std == 0
