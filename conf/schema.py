@@ -4,6 +4,7 @@ What a group holds is checked against the signatures of what it names (conf/bind
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -36,7 +37,24 @@ class Train:
     run_dir: str | None = MISSING
 
 
+class Format(Enum):
+    """How a script prints."""
+
+    table = "table"
+    json = "json"
+
+
+@dataclass
+class Complexity:
+    """python scripts/complexity.py"""
+
+    model: Model = field(default_factory=Model)
+    data: dict[str, Any] | None = None
+    format: Format = MISSING
+
+
 def register() -> None:
     """Make the schemas known to Hydra by name."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
+    store.store(name="complexity_schema", node=Complexity)

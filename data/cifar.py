@@ -6,7 +6,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from data.in_memory import Arrays
-from data.root import require_folder
+from data.root import download
 
 
 def cifar10(root: Path) -> Arrays:
@@ -24,10 +24,13 @@ def cifar100(root: Path) -> Arrays:
 
 
 def _read(dataset: type[CIFAR10], root: Path, name: str) -> Arrays:
-    folder = root / dataset.base_folder
-    if not folder.is_dir():
-        require_folder(root, name, f"{dataset.base_folder}/", "170 MB")
-    sets = [dataset(str(root), train=train, download=not folder.is_dir()) for train in (True, False)]
+    def read(fetch: bool) -> list[CIFAR10]:
+        return [dataset(str(root), train=train, download=fetch) for train in (True, False)]
+
+    if (root / dataset.base_folder).is_dir():
+        sets = read(False)
+    else:
+        sets = download(lambda: read(True), root, name, f"{dataset.base_folder}/", "170 MB")
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in sets]
     labels = [torch.tensor(part.targets) for part in sets]
     return Arrays(images[0], labels[0], images[1], labels[1])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.datasets import FashionMNIST
 
 from data.in_memory import Arrays
-from data.root import require_folder
+from data.root import download
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
@@ -22,18 +22,19 @@ def fashion_mnist(root: Path) -> Arrays:
     package dataset-fashion-mnist, else downloaded into `root` by torchvision.
     Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747.
     """
-    if not (root / "FashionMNIST").is_dir() and DEBIAN.is_dir():
+    here = (root / "FashionMNIST").is_dir()
+    if not here and DEBIAN.is_dir():
         return Arrays(*_read_debian("train"), *_read_debian("t10k"))
-    download = not (root / "FashionMNIST").is_dir()
-    if download:
-        require_folder(
-            root,
-            "Fashion-MNIST",
-            "FashionMNIST/raw/train-images-idx3-ubyte, ...",
-            "30 MB; apt-get install dataset-fashion-mnist also does",
-        )
-    sets = [FashionMNIST(str(root), train=train, download=download) for train in (True, False)]
+    if here:
+        sets = _read(root, fetch=False)
+    else:
+        layout = "FashionMNIST/raw/train-images-idx3-ubyte and its three companions"
+        sets = download(lambda: _read(root, fetch=True), root, "Fashion-MNIST", layout, "30 MB")
     return Arrays(*(tensor for part in sets for tensor in (_pad(part.data), part.targets)))
+
+
+def _read(root: Path, fetch: bool) -> list[FashionMNIST]:
+    return [FashionMNIST(str(root), train=train, download=fetch) for train in (True, False)]
 
 
 def _read_debian(part: str) -> tuple[Tensor, Tensor]:

@@ -59,3 +59,14 @@ def test_a_missing_folder_is_explained(tmp_path: Path, monkeypatch, load, layout
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
     with pytest.raises(FileNotFoundError, match=f"no folder .*/nowhere to read .*{layout}.*mkdir -p"):
         load(tmp_path / "nowhere")
+
+
+def test_a_failed_download_is_explained(tmp_path: Path, monkeypatch) -> None:
+    def offline(*arguments, **named):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    with pytest.raises(
+        OSError, match=r"CIFAR-10 is not in .*could not be downloaded \(no route to host\); put cifar-10"
+    ):
+        cifar10(tmp_path)

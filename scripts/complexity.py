@@ -1,0 +1,92 @@
+"""Count a network and its unrebuilt baseline: python scripts/complexity.py model=resnet50_sic format=json."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import json
+
+from omegaconf import DictConfig, OmegaConf
+
+from conf.launch import launch
+from conf.schema import Format
+
+if TYPE_CHECKING:
+    from models.build import Built, Input
+
+
+def main(config: DictConfig) -> None:
+    """Build on the meta device, which takes neither memory nor data, and print the counts."""
+    import torch
+    from hydra.utils import instantiate
+
+    from conf import binding
+    from models.build import Input, build, paper_input
+
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    binding.check({str(key): value for key, value in plain.items()})
+    model = instantiate(config.model, _convert_="all")
+    data = plain["data"]
+    shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])
+    with torch.device("meta"):
+        built = build(**model, data=shape)
+    print(json.dumps(report(built, shape), indent=1) if config.format == Format.json else table(built, shape))
+
+
+def report(built: "Built", shape: "Input") -> dict[str, Any]:
+    """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut."""
+    cost, baseline = built.cost, built.baseline
+    return {
+        "input": asdict(shape),
+        "params": cost.params,
+        "macs": cost.macs,
+        "macs_gates_closed": cost.macs - gated_macs(built) if gated_macs(built) else None,
+        "flops": cost.flops,
+        "activations": cost.activations,
+        "baseline_params": baseline.params,
+        "baseline_macs": baseline.macs,
+        "baseline_flops": baseline.flops,
+        "baseline_activations": baseline.activations,
+        "uncounted": cost.uncounted,
+        "convolutions": [asdict(swap) | {"replaced": swap.replaced} for swap in built.swaps],
+        "layers": [asdict(layer) for layer in cost.layers],
+    }
+
+
+def gated_macs(built: "Built") -> int:
+    """MACs of the convolutions that gates can skip."""
+    from models.cost import gated_layers
+
+    return sum(built.cost.macs_of(f"{name}.conv") for name in gated_layers(built.net))
+
+
+def table(built: "Built", shape: "Input") -> str:
+    """One row a layer, then what was replaced, the totals beside the baseline's, and what was not counted."""
+    from callbacks.complexity import rebuild_lines
+
+    row = "{:44}{:18}{:>14}{:>18}{:>14}  {}"
+    cost, baseline = built.cost, built.baseline
+    lines = [row.format("layer", "kind", "parameters", "MACs", "activations", "output")]
+    for layer in cost.layers:
+        output = "x".join(map(str, layer.output_shape[1:])) or "not run"
+        counts = (f"{layer.params:,}", f"{layer.macs:,}", f"{layer.activations:,}")
+        lines.append(row.format(layer.name, layer.kind, *counts, output))
+    for name, total in (("total", cost), ("baseline", baseline)):
+        counts = (f"{total.params:,}", f"{total.macs:,}", f"{total.activations:,}")
+        lines.append(row.format(name, "", *counts, f"{total.flops:,} FLOPs"))
+    lines += rebuild_lines(built)
+    if gated_macs(built):
+        lines.append(
+            f"MACs with every gate open {cost.macs:,}, with every gate closed {cost.macs - gated_macs(built):,}"
+        )
+    lines.append(f"one image of {shape.channels} x {shape.size} x {shape.size}, {shape.num_classes} classes")
+    lines.append("not counted: " + ", ".join(f"{name} ({calls})" for name, calls in cost.uncounted.items()))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    launch(main, "complexity")
