@@ -8,12 +8,13 @@ from omegaconf import DictConfig
 
 from callbacks import record
 from conf.launch import launch
-from conf.run import Run, claim, settle
+from conf.run import Run, claim, refuse_foreign, settle
 
 
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
     run = settle(config)
+    refuse_foreign(run)
     finished = record.read(run.directory)
     if finished:
         print(f"{run.directory} is finished (code {finished['git_sha']}); remove it to train again")

@@ -34,6 +34,9 @@ class EpochLines(ProgressBar):
         super().__init__()
         self.start: float | None = None
 
+    def disable(self) -> None:
+        """Asked of every process but the first, whose lines the log leaves out already."""
+
     # An epoch's own figures are complete only after every on_train_epoch_end has run.
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._report_last_epoch(trainer)

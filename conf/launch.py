@@ -34,7 +34,12 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     def checked(config: DictConfig) -> object:
         _refuse_unknown_keys(config)
-        return task(config)
+        if not wants_traceback:
+            del os.environ[FULL_ERROR]  # not for the processes that the task starts
+        try:
+            return task(config)
+        finally:
+            os.environ[FULL_ERROR] = "1"
 
     try:
         hydra.main(version_base=None, config_path=str(FOLDER), config_name=config_name)(checked)()

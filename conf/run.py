@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+CONFIG = "config.json"
 ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
 
 
@@ -38,16 +39,22 @@ def settle(config: DictConfig) -> Run:
 
 
 def claim(run: Run) -> None:
-    """Make the run's directory and keep its configuration there; ValueError where another run has it."""
-    path = run.directory / "config.json"
+    """Make the run's directory and keep its configuration there; OSError where that cannot be written."""
+    path = run.directory / CONFIG
     text = json.dumps(run.config, indent=1) + "\n"
-    if path.is_file() and path.read_text() != text:
-        raise ValueError(f"{run.directory} holds a run with another configuration ({path}); choose another run_dir")
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError as error:
         raise OSError(f"cannot write to run_dir {run.directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
+
+
+def refuse_foreign(run: Run) -> None:
+    """ValueError where the run's directory holds finished work of another configuration."""
+    path = run.directory / CONFIG
+    work = [run.directory / name for name in ("last.ckpt", "result.json")]
+    if any(file.is_file() for file in work) and path.is_file() and json.loads(path.read_text()) != run.config:
+        raise ValueError(f"{run.directory} holds a run with another configuration ({path}); choose another run_dir")
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""What a user sees when the command is wrong: one message, at once, and a non-zero exit."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+MISTAKES = [
+    ("model=resnet20_sicc", "error: model=resnet20_sicc: no such choice; did you mean resnet20_sic, "),
+    ("model/layer=sci", "error: model/layer=sci: no such choice; did you mean sic?"),
+    ("optimizer=adam", "error: optimizer=adam: no such choice; there are: sgd"),
+    ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: no such key; there are: lr, "),
+    ("trainer.max_epoch=1", "error: trainer.max_epoch: no such key; did you mean max_epochs?"),
+    ("modell=resnet20", "error: modell: no such key; did you mean model?"),
+    ("+foo=1", "error: foo: no such key; there are: callbacks, "),
+    ("+model.foo=1", "error: model.foo: no such key; there are: backbone, layer, scope"),
+    ("seed=one", "error: seed: Value 'one' of type 'str' could not be converted to Integer"),
+    ("model/scope=names", "error: model.scope.patterns needs a value: model.scope.patterns=..."),
+    ("seed=1,2", "error: Ambiguous value for argument 'seed=1,2'"),
+]
+
+
+@pytest.mark.parametrize(("argument", "message"), MISTAKES, ids=[argument for argument, _ in MISTAKES])
+def test_a_mistake_ends_in_one_message(argument: str, message: str) -> None:
+    done = train(argument)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_the_traceback_is_there_on_request(monkeypatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in train("model=resnet20_sicc").stderr
+
+
+def test_help_lists_the_choices() -> None:
+    done = train("--help")
+    assert done.returncode == 0
+    for word in ("resnet50_sic", "fashion_mnist", "cosine", "model=resnet20_lccl data=cifar10", "max_epochs: 15"):
+        assert word in done.stdout
+
+
+def test_nothing_heavy_is_imported_before_the_configuration_is_known() -> None:
+    code = "import sys, train; sys.exit(any(name in sys.modules for name in ('torch', 'pytorch_lightning', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

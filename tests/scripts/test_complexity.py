@@ -1,0 +1,44 @@
+"""scripts/complexity.py as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def complexity(*arguments: str, status: int = 0) -> str:
+    script = [sys.executable, "scripts/complexity.py", *arguments]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def test_json_is_all_there_is_on_standard_output() -> None:
+    report = json.loads(complexity("model=resnet20_lccl", "format=json"))
+    assert (report["baseline_params"], report["baseline_macs"]) == (269_722, 40_551_040)
+    assert report["flops"] == 2 * report["macs"]
+    # A 1x1xCx1 gate on every 3x3 convolution: 16, 32 or 64 MACs a position.
+    gates = 6 * 32 * 32 * 16 + 6 * 16 * 16 * 32 + 6 * 8 * 8 * 64 - 16 * 16 * 16 - 8 * 8 * 32
+    assert report["macs"] == report["baseline_macs"] + gates
+    assert report["macs_gates_closed"] == gates + 32 * 32 * 27 * 16 + 640  # gates, stem and classifier
+    assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]
+    assert sum(swap["replaced"] for swap in report["convolutions"]) == 18
+
+
+@pytest.mark.slow
+def test_the_input_follows_the_data_or_the_paper() -> None:
+    assert json.loads(complexity("model=resnet50", "format=json"))["macs"] == 4_089_184_256
+    small = json.loads(complexity("model=resnet20", "data=digits", "format=json"))
+    assert small["input"] == {"num_classes": 10, "size": 16, "channels": 1}
+
+
+@pytest.mark.slow
+def test_the_table_and_its_errors_are_readable() -> None:
+    table = complexity("model=resnet20_sic")
+    assert "18 of 19 convolutions replaced; kept: 1 (stem)" in table
+    assert "not counted: aten.add" in table
+    wrong = complexity("model/backbone=timm", "model.backbone.name=resnet5000", status=1)
+    assert "timm has no network 'resnet5000'; near it: resnet50" in wrong

@@ -1,0 +1,136 @@
+"""python train.py as a user runs it: real processes on the real digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import ROOT
+
+SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu"]
+CLOCK = ("train_images_per_second", "wall_seconds")  # what differs between two equal runs
+pytestmark = pytest.mark.slow
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "train.py", *arguments, *SMALL]
+
+
+def train(*arguments: str, status: int = 0) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def result(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def numbers(run_dir: Path) -> dict[str, Any]:
+    return {key: value for key, value in result(run_dir).items() if key not in (*CLOCK, "config")}
+
+
+def test_the_same_command_gives_the_same_numbers_and_says_what_it_did(tmp_path: Path) -> None:
+    first = train("trainer.max_epochs=2", f"run_dir={tmp_path / 'first'}")
+    train("trainer.max_epochs=2", f"run_dir={tmp_path / 'second'}")
+    assert numbers(tmp_path / "first") == numbers(tmp_path / "second")
+    assert "6 of 7 convolutions replaced; kept: 1 (stem)" in first.stderr
+    assert "epoch 2/2  loss" in first.stderr
+    assert "it/s" not in first.stderr  # no progress bar where nobody watches
+    assert "Warning" not in first.stderr
+    rows = [line.split() for line in first.stdout.splitlines()]
+    assert rows[1][0] == "baseline"
+    assert rows[2][:2] == ["resnet20_sic", f"{result(tmp_path / 'first')['params']:,}"]
+
+    again = train("trainer.max_epochs=2", f"run_dir={tmp_path / 'first'}")
+    assert "is finished" in again.stdout
+    assert not again.stderr
+    other = train("trainer.max_epochs=3", f"run_dir={tmp_path / 'first'}", status=1)
+    assert "error: " in other.stderr
+    assert "holds a run with another configuration" in other.stderr
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    train("trainer.max_epochs=4", f"run_dir={tmp_path / 'straight'}")
+    arguments = command("trainer.max_epochs=4", f"run_dir={tmp_path / 'killed'}")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/4"):
+                process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "killed" / "result.json").exists()
+    resumed = train("trainer.max_epochs=4", f"run_dir={tmp_path / 'killed'}")
+    assert "epoch 1/4" not in resumed.stderr
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "straight")
+
+
+def test_gates_are_counted_over_every_test_image_and_shown(tmp_path: Path) -> None:
+    train("model/layer=lccl", "trainer.max_epochs=1", f"run_dir={tmp_path / 'run'}")
+    record = result(tmp_path / "run")
+    assert (record["model"], record["layer"], record["scope"]) == ("resnet20_lccl", "lccl", "spatial")
+    assert record["macs_effective_images"] == 360
+    assert record["macs_effective"] < record["macs"]
+    assert len(record["gate_sparsity"]) == 6
+    assert all(0 <= zero <= 1 for zero in record["gate_sparsity"].values())
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert {"gate_sparsity_by_layer", "accuracy_against_macs"} <= set(events.Tags()["images"])
+    assert {"train/loss", "val/top1", "test/top1", "cost/macs"} <= set(events.Tags()["scalars"])
+
+
+def test_two_processes_count_each_test_image_once(tmp_path: Path) -> None:
+    options = ["model/layer=lccl", "trainer.max_epochs=1", "trainer.devices=2", "trainer.strategy=ddp"]
+    done = train(*options, f"run_dir={tmp_path / 'run'}")
+    record = result(tmp_path / "run")
+    assert record["macs_effective_images"] == 360
+    assert record["top1"] * 3.6 == pytest.approx(round(record["top1"] * 3.6))  # a whole number of 360 images
+    assert done.stderr.count("epoch 1/1") == 1
+
+
+def test_precision_and_averaged_weights_are_options(tmp_path: Path) -> None:
+    options = ["trainer.precision=bf16-mixed", "callbacks=ema", "label_smoothing=0.1", "scheduler=multistep"]
+    options += ["scheduler.milestones=[1]", "trainer.max_epochs=2", "trainer.log_every_n_steps=5"]
+    train(*options, f"run_dir={tmp_path / 'run'}")
+    assert result(tmp_path / "run")["epochs"] == 2
+
+
+FAILURES = [
+    (["data=cifar10", "data.root=/no/such/folder"], "no folder /no/such/folder to read CIFAR-10 from. Set data.root"),
+    (["data.num_classes=7"], "data.num_classes=7, but the labels run from 0 to 9"),
+    (["run_dir=/proc/run"], "cannot write to run_dir /proc/run"),
+    (["optimizer.lr=1e30"], "lower optimizer.lr"),
+    (["+model.layer.dept=2"], "model.layer.dept: SIC takes no such argument; did you mean depth?"),
+    (["scheduler=multistep"], "the last must come before the end, epoch 15"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), FAILURES, ids=[arguments[0] for arguments, _ in FAILURES])
+def test_a_failure_is_one_message(tmp_path: Path, arguments: list[str], message: str) -> None:
+    where = [] if arguments[0].startswith("run_dir") else [f"run_dir={tmp_path / 'run'}"]
+    done = train(*arguments, *where, status=1)
+    assert "error: " in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_diverging_run_keeps_its_finished_epochs(tmp_path: Path) -> None:
+    options = ["optimizer.lr=3e4", "scheduler.warmup_epochs=4", "trainer.max_epochs=6", "trainer.log_every_n_steps=1"]
+    done = train(*options, f"run_dir={tmp_path / 'run'}", status=1)
+    assert "finished epochs are kept in run_dir/last.ckpt" in done.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_sweep_is_one_run_a_directory(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RUN_ROOT", str(tmp_path))
+    done = train("-m", "model=resnet20,resnet20_sic", "trainer.max_epochs=1")
+    records = [result(path.parent) for path in tmp_path.glob("*/result.json")]
+    assert {record["layer"] for record in records} == {"conv", "sic"}
+    # The second run finds its trained baseline beside it.
+    assert "baseline not trained" not in done.stdout.split("result:")[1]
