@@ -1,14 +1,19 @@
 """Train and test one network: python train.py model=resnet20_sic data=cifar10 (--help lists every choice)."""
 
+import gc
 import logging
 import os
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from callbacks import record
 from conf.launch import launch
 from conf.run import Run, claim, refuse_foreign, settle
+
+if TYPE_CHECKING:
+    from models.build import Built
 
 
 def main(config: DictConfig) -> None:
@@ -27,7 +32,25 @@ def main(config: DictConfig) -> None:
 
 def train(run: Run) -> record.Record | None:
     """Build, fit, test and write result.json; None on every process but the first."""
-    # Here, not at the top: --help and a wrong word in the command need not wait for torch.
+    # Here and below, not at the top: --help and a wrong word in the command need not wait for torch.
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from conf import binding
+    from models.build import Input, build
+
+    log_to_stderr()
+    binding.check(run.config)
+    claim(run)
+    config = instantiate(run.config, _convert_="all", trainer=None)
+    pl.seed_everything(run.config["seed"], workers=True, verbose=False)
+    data = config["data"]
+    built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
+    return fit(run, config, built)
+
+
+def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
+    """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
@@ -35,22 +58,12 @@ def train(run: Run) -> record.Record | None:
     from callbacks.gates import GateSparsity
     from callbacks.result import Result
     from callbacks.throughput import Throughput
-    from conf import binding
-    from models.build import Input, build
     from models.classifier import Classifier
 
-    _log_to_stderr()
-    binding.check(run.config)
-    claim(run)
-    config = instantiate(run.config, _convert_="all", trainer=None)
-    pl.seed_everything(run.config["seed"], workers=True, verbose=False)
-    data = config["data"]
-    built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
-    if run.config["compile"]:
+    if config["compile"]:
         built.net.compile()
-    classifier = Classifier(
-        built.net, config["optimizer"], config["scheduler"], label_smoothing=config["label_smoothing"]
-    )
+    smoothing = config["label_smoothing"]
+    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], label_smoothing=smoothing)
     gates, throughput = GateSparsity(built.cost), Throughput()
     result = Result(run.directory, run.identity, run.config, built, gates, throughput)
     trainer: pl.Trainer = instantiate(
@@ -60,13 +73,14 @@ def train(run: Run) -> record.Record | None:
         callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result],
         _convert_="all",
     )
+    gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     last = run.directory / "last.ckpt"
-    trainer.fit(classifier, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    trainer.test(classifier, data, verbose=False)
+    trainer.fit(classifier, config["data"], ckpt_path=last if last.is_file() else None, weights_only=True)
+    trainer.test(classifier, config["data"], verbose=False)
     return record.read(run.directory) if trainer.is_global_zero else None
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Our own lines from the first process alone; of Lightning's only warnings that call for something."""
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")

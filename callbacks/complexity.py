@@ -6,11 +6,12 @@ from collections import Counter
 import pytorch_lightning as pl
 
 from models.build import Built
+from models.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 
 
-class Complexity(pl.Callback):
+class Complexity(Epochwise, pl.Callback):
     """Parameters and MACs of the network and of its baseline, to the log and the loggers."""
 
     def __init__(self, built: Built) -> None:

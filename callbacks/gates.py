@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from callbacks.figures import gate_figure, show
 from models.cost import Cost, gated_layers
+from models.epochwise import Epochwise
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class GateReport:
     num_images: int
 
 
-class GateSparsity(pl.Callback):
+class GateSparsity(Epochwise, pl.Callback):
     """Counts the zeros under BN + ReLU in every gate, each image once, over all processes.
 
     Does nothing in a network without gates. `report` holds the last evaluation.

@@ -7,6 +7,8 @@ from time import perf_counter
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
+from models.epochwise import Epochwise
+
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,7 @@ class Bar(TQDMProgressBar):
         return {name: f"{value:.4g}" for name, value in _epoch_metrics(trainer).items()}
 
 
-class EpochLines(ProgressBar):
+class EpochLines(Epochwise, ProgressBar):
     """`epoch 3/15  loss 0.512  top-1 % 84.1  val top-1 % 86  4.1 s` after each epoch."""
 
     def __init__(self) -> None:

@@ -14,11 +14,12 @@ from callbacks.figures import accuracy_figure, show
 from callbacks.gates import GateSparsity
 from callbacks.throughput import Throughput
 from models.build import Built
+from models.epochwise import Epochwise
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 
 
-class Result(pl.Callback):
+class Result(Epochwise, pl.Callback):
     """Collects what the run measured and writes it, once the test is complete.
 
     `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the

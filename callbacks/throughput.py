@@ -5,9 +5,11 @@ from time import perf_counter
 import pytorch_lightning as pl
 import torch
 
+from models.epochwise import Epochwise
 
-class Throughput(pl.Callback):
-    """Training images of all processes over the time of the training steps; validation is left out.
+
+class Throughput(Epochwise, pl.Callback):
+    """Training images of all processes over the time of the training epochs, validation left out.
 
     The first epoch, with its warm-up, counts only where there is no other.
     """
@@ -29,17 +31,21 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start = _now(pl_module.device)
-        self.epoch_images = 0
+        self.elsewhere = 0.0
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx: int) -> None:
-        self.epoch_images += len(batch[1])
-        if trainer.is_last_batch:
-            self._close_epoch(_now(pl_module.device) - self.start, self.epoch_images * trainer.world_size)
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.elsewhere -= _now(pl_module.device)
 
-    def _close_epoch(self, seconds: float, images: int) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.elsewhere += _now(pl_module.device)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = _now(pl_module.device) - self.start - self.elsewhere
+        loader = trainer.train_dataloader
+        assert loader is not None
         if self.epochs == 1:
             self.images, self.seconds = 0, 0.0
-        self.images += images
+        self.images += int(trainer.num_training_batches) * loader.batch_size * trainer.world_size
         self.seconds += seconds
         self.epochs += 1
 

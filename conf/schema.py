@@ -53,8 +53,17 @@ class Complexity:
     format: Format = MISSING
 
 
+@dataclass
+class Benchmark:
+    """python scripts/benchmark.py"""
+
+    benchmark: dict[str, Any] = MISSING
+    format: Format = MISSING
+
+
 def register() -> None:
     """Make the schemas known to Hydra by name."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="complexity_schema", node=Complexity)
+    store.store(name="benchmark_schema", node=Benchmark)

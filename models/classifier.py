@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from models.epochwise import Epochwise
 from models.param_groups import param_groups
 from models.tally import Tally
 
 
-class Classifier(pl.LightningModule):
+class Classifier(Epochwise, pl.LightningModule):
     """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
@@ -42,11 +42,13 @@ class Classifier(pl.LightningModule):
         return self.net(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        step = self.global_step
+        self.schedule.step_update(step)
         images, labels = batch
         logits = self.net(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.train_tally.add(loss, logits.detach(), labels)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+        if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._log_step(loss.item())
         return loss
 
@@ -90,13 +92,11 @@ class Classifier(pl.LightningModule):
         totals = self.eval_tally.close().items()
         self.log_dict({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in totals})
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> Optimizer:
         defaults = self.make_optimizer(self.net.parameters()).defaults
         optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
         num_steps = int(self.trainer.estimated_stepping_batches)
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        scheduler = self.make_scheduler(optimizer, num_steps, steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}  # type: ignore[return-value]
-
-    def lr_scheduler_step(self, scheduler, metric: object) -> None:  # timm's schedulers count updates
-        scheduler.step_update(self.global_step)  # pyright: ignore[reportAttributeAccessIssue]
+        # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
+        self.schedule = self.make_scheduler(optimizer, num_steps, steps_per_epoch)
+        return optimizer

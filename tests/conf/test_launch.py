@@ -44,7 +44,7 @@ def test_the_traceback_is_there_on_request(monkeypatch) -> None:
 def test_help_lists_the_choices() -> None:
     done = train("--help")
     assert done.returncode == 0
-    for word in ("resnet50_sic", "fashion_mnist", "cosine", "model=resnet20_lccl data=cifar10", "max_epochs: 15"):
+    for word in ("resnet50_sic", "fashion_mnist", "cosine", "model=resnet20_lccl data=cifar10", "max_epochs: 40"):
         assert word in done.stdout
 
 
