@@ -52,6 +52,7 @@ def train(run: Run) -> record.Record | None:
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     import pytorch_lightning as pl
+    import torch
     from hydra.utils import instantiate
 
     from callbacks.complexity import Complexity
@@ -60,6 +61,8 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
 
+    if config["channels_last"]:
+        built.net.to(memory_format=torch.channels_last)
     if config["compile"]:
         built.net.compile()
     smoothing = config["label_smoothing"]

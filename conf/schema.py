@@ -33,6 +33,7 @@ class Train:
     logger: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
     label_smoothing: float = MISSING
+    channels_last: bool = MISSING
     compile: bool = MISSING
     run_dir: str | None = MISSING
 

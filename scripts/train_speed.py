@@ -164,7 +164,7 @@ def _ready(steps: int, batch_size: int, channels: int, size: int) -> _Repeat:
 
 
 def _resnet20(config: Any) -> nn.Module:
-    return instantiate(config.model.backbone)()
+    return instantiate(config.model.backbone)().to(memory_format=torch.channels_last)
 
 
 def _one_layer() -> nn.Module:
