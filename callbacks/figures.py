@@ -20,19 +20,25 @@ def gate_figure(zero_fraction: dict[str, float]) -> Figure:
 def accuracy_figure(runs: Sequence[dict], current: dict) -> Figure:
     """Test top-1 against MACs an image of finished runs on one data set; gated runs at effective MACs.
 
-    `runs` and `current` are contents of result.json; a thin line joins a gated run to its dense MACs.
+    `runs` and `current`, in red, are contents of result.json; a thin line joins a gated run to its dense MACs.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
+    axes.axvline(current["baseline_macs"] / 1e6, color="tab:blue", linestyle=":", label="baseline MACs")
     for run in [*runs, current]:
-        macs = run["macs_effective"] or run["macs"]
-        color = "tab:red" if run is current else "tab:gray"
-        axes.plot([macs, run["macs"]], [run["top1"]] * 2, color=color, linewidth=0.8)
+        dense, macs = run["macs"] / 1e6, (run["macs_effective"] or run["macs"]) / 1e6
+        color = "tab:red" if run is current else "black"
+        axes.plot([macs, dense], [run["top1"]] * 2, "o-", color=color, linewidth=0.8, markerfacecolor="none")
         axes.plot(macs, run["top1"], "o", color=color)
-        axes.annotate(run["model"], (macs, run["top1"]), textcoords="offset points", xytext=(5, 4), fontsize=7)
-    axes.axvline(current["baseline_macs"], color="tab:blue", linestyle=":", label="baseline MACs")
-    axes.set(xscale="log", xlabel="MACs an image (gated: effective)", ylabel="test top-1, %", title=current["data"])
-    axes.legend(fontsize=7)
+        place = {"textcoords": "offset points", "xytext": (0, 7), "ha": "center", "fontsize": 8}
+        axes.annotate(run["model"], (macs, run["top1"]), **place)
+    axes.plot([], [], "o", color="gray", markerfacecolor="none", label="dense MACs of a gated network")
+    axes.set(xscale="log", xlabel="million MACs an image (gated: closed positions skipped)", ylabel="test top-1, %")
+    axes.set_title(current["data"])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.margins(0.15)
+    axes.legend(fontsize=8)
     return figure
 
 
