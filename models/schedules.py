@@ -11,9 +11,10 @@ WARMUP_START = 0.1  # of the base rate, growing linearly to it
 
 
 def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, warmup_epochs: float) -> Scheduler:
-    """Half a cosine from the base rate to zero over `num_steps`, after a linear warm-up within them."""
+    """A linear warm-up to the base rate, then half a cosine to zero: `num_steps` together."""
     warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
-    return CosineLRScheduler(optimizer, t_initial=num_steps, t_in_epochs=False, **warmup)
+    rest = num_steps - warmup["warmup_t"]
+    return CosineLRScheduler(optimizer, t_initial=rest, t_in_epochs=False, warmup_prefix=True, **warmup)
 
 
 def multistep(
