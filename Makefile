@@ -15,7 +15,7 @@ $(READY): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $(READY)
 
-demo: setup  ## train ResNet-20 with SIC layers on real digits (under a minute on two cores)
+demo: setup  ## train ResNet-20 with SIC layers on real digits (about a minute on two cores)
 	$(BIN)/python train.py experiment=digits_sic
 
 test: setup  ## run all tests
