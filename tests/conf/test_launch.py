@@ -16,7 +16,7 @@ MISTAKES = [
     ("model=resnet20_sicc", "error: model=resnet20_sicc: no such choice; did you mean resnet20_sic, "),
     ("model/layer=sci", "error: model/layer=sci: no such choice; did you mean sic?"),
     ("optimizer=adam", "error: optimizer=adam: no such choice; there are: sgd"),
-    ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: no such key; there are: lr, "),
+    ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: no such key; there are: fused, lr, "),
     ("trainer.max_epoch=1", "error: trainer.max_epoch: no such key; did you mean max_epochs?"),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),
     ("+foo=1", "error: foo: no such key; there are: callbacks, "),

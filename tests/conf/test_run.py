@@ -34,7 +34,7 @@ def test_the_directory_can_be_chosen(monkeypatch) -> None:
     assert settled("run_dir=/somewhere/else").directory == Path("/somewhere/else")
     monkeypatch.setenv("RUN_ROOT", "/scratch")
     assert settled().directory.parent == Path("/scratch")
-    assert settled().config["callbacks"]["checkpoint"]["dirpath"] == str(settled().directory)
+    assert settled().config["callbacks"]["checkpoint"]["run_dir"] == str(settled().directory)
 
 
 NAMES = [
