@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from models.meta import run_on_meta
 
 # The operators that convolutions and linear layers become; the analytic formulas must match them.
-COUNTED = ("aten.convolution", "aten._convolution", "aten.mm", "aten.addmm")
+COUNTED = ("aten.convolution", "aten._convolution", "aten.mm", "aten.addmm", "aten.bmm")
 # No arithmetic: views, allocation and bookkeeping, which would only hide the rest of the list.
 MOVES = (
     "aten.detach",
@@ -86,7 +86,7 @@ def count(net: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
 
 
 def conv_macs(weight_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
-    """Convolution: weight (out, in / groups, k, k), output (N, out, H, W): N out H W (in / groups) k k."""
+    """Convolution: weight (out, in / groups, *kernel), output (N, out, *size): N out size in / groups kernel."""
     return math.prod(output_shape) * math.prod(weight_shape[1:])
 
 
@@ -143,11 +143,12 @@ def _macs(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[i
     match module:
         case nn.ConvTranspose2d():
             return conv_transpose_macs(tuple(module.weight.shape), input_shape)
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
             return conv_macs(tuple(module.weight.shape), output_shape)
         case nn.Linear():
             return linear_macs(tuple(module.weight.shape), output_shape)
-    return 0
+    formula = getattr(module, "macs", None)
+    return formula(input_shape, output_shape) if formula else 0
 
 
 class _Operators(TorchDispatchMode):
@@ -174,7 +175,7 @@ def _require_agreement(ledger: _Ledger, flops: FlopCounterMode, root: str) -> No
         if ledger.macs[name] != by_operators:
             raise ValueError(
                 f"{name}: the formula of {type(ledger.modules[name]).__name__} gives {ledger.macs[name]:,} MACs, "
-                f"torch.utils.flop_counter {by_operators:,}; models/cost.py needs a formula for this layer"
+                f"torch.utils.flop_counter {by_operators:,}; this layer needs a method macs(input_shape, output_shape)"
             )
     raise ValueError(
         f"the formulas give {sum(ledger.macs.values()):,} MACs, torch.utils.flop_counter "

@@ -1,5 +1,6 @@
 """The geometry of a two-dimensional convolution: pure shape arithmetic."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -59,6 +60,16 @@ class ConvGeometry:
             )
         ]
         return sizes[0], sizes[1]
+
+    def centre_margins(self) -> tuple[int, int, int, int]:
+        """Padding (left, right, top, bottom) with which a 1x1 kernel of this stride sees each window's centre.
+
+        In the order of torch.nn.functional.pad, which cuts where a margin is negative.
+        """
+        vertical, horizontal = (
+            2 * p - d * (k - 1) for p, d, k in zip(self.padding, self.dilation, self.kernel_size, strict=True)
+        )
+        return horizontal // 2, math.ceil(horizontal / 2), vertical // 2, math.ceil(vertical / 2)
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -11,6 +11,17 @@ convolution that closed positions need not compute, and `gate`, whose output is 
 (N, 1 or out_channels, H', W'), never negative. The layer returns conv(x) * gate(x). A forward hook
 on `gate` sees the map; nothing is stored.
 
+**Normalisation.** A layer made of several convolutions follows the network it stands in. Where the
+replaced convolution has no bias its network normalises, and a BatchNorm follows each inner part; where
+it has a bias every part has one, and no BatchNorm is added. The last part is linear, as the convolution was:
+what follows it is the network's own.
+
+**Cost.** nn.Conv1d to 3d, nn.ConvTranspose2d and nn.Linear are counted by models/cost.py. A module that computes
+otherwise has a method `macs(input_shape, output_shape) -> int`, N included, which must agree with torch's counter.
+
+**Budget.** A layer that can trade accuracy for MACs says by which knobs: the class attribute
+`budget_knobs = {"depth": (1, 2, 3)}` names keyword arguments and the values worth trying.
+
 **Training.** A module whose class or instance has `lr_scale` gets its parameters trained at the base
 learning rate times that number and without weight decay (models/param_groups.py).
 

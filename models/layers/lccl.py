@@ -1,6 +1,5 @@
 """Low-cost collaborative layer, LCCL: a convolution gated by a cheap one."""
 
-import math
 from typing import Literal
 
 import torch
@@ -58,12 +57,10 @@ class Gate(nn.Module):
     def __init__(self, geometry: ConvGeometry, *, pointwise: bool, lr_scale: float) -> None:
         super().__init__()
         self.lr_scale = lr_scale
-        # A 1x1 gate looks at the centre of the convolution's window: what it does not need is cut off first.
-        reach = [d * (k - 1) if pointwise else 0 for d, k in zip(geometry.dilation, geometry.kernel_size, strict=True)]
-        vertical, horizontal = (2 * p - r for p, r in zip(geometry.padding, reach, strict=True))
-        self.margins = (horizontal // 2, math.ceil(horizontal / 2), vertical // 2, math.ceil(vertical / 2))
-        kernel, dilation = ((1, 1), (1, 1)) if pointwise else (geometry.kernel_size, geometry.dilation)
-        self.conv = nn.Conv2d(geometry.in_channels, 1, kernel, geometry.stride, 0, dilation, bias=False)
+        g = geometry
+        self.margins = g.centre_margins() if pointwise else (0, 0, 0, 0)
+        window = ((1, 1), g.stride) if pointwise else (g.kernel_size, g.stride, g.padding, g.dilation)
+        self.conv = nn.Conv2d(g.in_channels, 1, *window, bias=False)
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:
