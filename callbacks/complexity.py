@@ -32,7 +32,9 @@ def rebuild_lines(built: Built) -> list[str]:
     kept = Counter(swap.reason for swap in built.swaps if not swap.replaced)
     replaced = len(built.swaps) - kept.total()
     reasons = ", ".join(f"{number} ({reason})" for reason, number in kept.items())
+    chosen = [str(built.choice)] if built.choice else []
     return [
+        *chosen,
         f"{replaced} of {len(built.swaps)} convolutions replaced" + (f"; kept: {reasons}" if kept else ""),
         f"parameters {built.cost.params:,} of the baseline's {built.baseline.params:,}, "
         f"MACs {built.cost.macs:,} of {built.baseline.macs:,}",

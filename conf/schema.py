@@ -13,11 +13,16 @@ from omegaconf import MISSING
 
 @dataclass
 class Model:
-    """A network: a backbone, the layer that replaces its convolutions and the scope that selects them."""
+    """A network: a backbone, the layer that replaces its convolutions and the scope that selects them.
+
+    A budget (MACs an image, or how many times fewer than the backbone's own) chooses the layer's knob.
+    """
 
     backbone: dict[str, Any] = field(default_factory=dict)
     layer: dict[str, Any] = field(default_factory=dict)
     scope: dict[str, Any] = field(default_factory=dict)
+    budget_macs: float | None = None
+    budget_ratio: float | None = None
 
 
 @dataclass

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from models.budget import Choice, choose
 from models.cost import Cost, count
 from models.init import initialise
-from models.rebuild import Layer, Scope, Swap, rebuild
+from models.rebuild import Layer, Scope, Swap, rebuild, survey
 
 Backbone = Callable[..., nn.Module]
 
@@ -34,15 +35,44 @@ class Built:
     swaps: list[Swap]
     cost: Cost
     baseline: Cost
+    choice: Choice | None
 
 
-def build(backbone: Backbone, layer: Layer, scope: Scope, data: Input) -> Built:
-    """Make `backbone` for `data`, replace by `layer` the convolutions that `scope` selects, initialise."""
+def build(
+    backbone: Backbone,
+    layer: Layer,
+    scope: Scope,
+    data: Input,
+    *,
+    budget_macs: float | None = None,
+    budget_ratio: float | None = None,
+) -> Built:
+    """Make `backbone` for `data`, replace by `layer` the convolutions that `scope` selects, initialise.
+
+    With `budget_macs`, or `budget_ratio` (the baseline's MACs divided by it), the layer's knob is set so that
+    the network comes closest to that many MACs an image, from below.
+    """
     net = backbone(num_classes=data.num_classes, input_size=data.size, in_channels=data.channels)
     baseline = count(net, data.shape)
-    swaps = rebuild(net, layer, scope, (1, *data.shape))
+    found = survey(net, scope, (1, *data.shape))
+    choice, layers = None, {place.name: layer for place in found.places}
+    budget = _budget(budget_macs, budget_ratio, baseline.macs)
+    if budget:
+        fixed = baseline.macs - sum(baseline.macs_of(name) for name in layers)
+        choice = choose(layer, found.places, fixed, budget)
+        layers = choice.layers
+    swaps = rebuild(net, found, layers)
     initialise(net)
-    return Built(net, swaps, count(net, data.shape), baseline)
+    return Built(net, swaps, count(net, data.shape), baseline, choice)
+
+
+def _budget(macs: float | None, ratio: float | None, baseline: int) -> float | None:
+    if macs and ratio:
+        raise ValueError(f"model.budget_macs={macs:g} and model.budget_ratio={ratio:g}: give one of them")
+    for name, value in (("budget_macs", macs), ("budget_ratio", ratio)):
+        if value is not None and value <= 0:
+            raise ValueError(f"model.{name}={value:g}: must be positive; this network has {baseline:,} MACs")
+    return baseline / ratio if ratio else macs
 
 
 def paper_input(backbone: Backbone) -> Input:

@@ -1,7 +1,7 @@
 """The geometry of a two-dimensional convolution: pure shape arithmetic."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import nn
@@ -50,6 +50,30 @@ class ConvGeometry:
             self.groups,
             self.bias,
         )
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the output is as high and wide as the input."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        return self.stride == (1, 1) and all(2 * p == r for p, r in zip(self.padding, reach, strict=True))
+
+    def with_kernel(self, size: int) -> Self:
+        """A size x size kernel with the same output; ValueError where no padding achieves that."""
+        growth = [d * (size - k) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        padding = [p + g // 2 for p, g in zip(self.padding, growth, strict=True)]
+        if size < 1 or any(g % 2 for g in growth) or min(padding) < 0:
+            own = self.kernel_size[0]
+            near = size + 1 if size > own else own
+            raise ValueError(f"a kernel of size {size} cannot stand for {self.kernel_size}; nearest: {near}")
+        return replace(self, kernel_size=(size, size), padding=(padding[0], padding[1]))
+
+    def same_size(self) -> Self:
+        """A further convolution of its output with the same kernel, which changes neither size nor channels."""
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if any(r % 2 for r in reach):
+            own = self.kernel_size
+            raise ValueError(f"kernel_size={own}: stacked, only an odd kernel keeps the size; nearest: {own[0] + 1}")
+        return replace(self, in_channels=self.out_channels, stride=(1, 1), padding=(reach[0] // 2, reach[1] // 2))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Output (height, width) of the convolution on an input of (height, width)."""

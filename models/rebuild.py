@@ -1,6 +1,6 @@
 """Replace the convolutions of a network: the only code that changes a module tree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -26,20 +26,49 @@ class Swap:
         return not self.reason
 
 
-def rebuild(net: nn.Module, layer: Layer, scope: Scope, input_shape: Shape) -> list[Swap]:
-    """Replace in `net` every convolution that `scope` selects; one record each, in order of execution.
+@dataclass(frozen=True)
+class Place:
+    """A convolution that is to be replaced, and what it takes and returns."""
 
-    `input_shape` is (N, C, H, W). A convolution that the layer refuses is kept, with the layer's own
-    message as the reason. Raises ValueError where nothing is replaced or a replacement does not return
-    the shape of the convolution it replaces.
-    """
+    name: str
+    conv: nn.Conv2d
+    geometry: ConvGeometry
+    input_shape: Shape
+    output_shape: Shape
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a scope selects in a network, and by name why every other convolution stays; in order of execution."""
+
+    places: list[Place]
+    kept: dict[str, str]
+    order: list[str]
+
+
+def survey(net: nn.Module, scope: Scope, input_shape: Shape) -> Survey:
+    """Run `net` on the meta device for an input of (N, C, H, W) and ask `scope` about each of its convolutions."""
     convs = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
     shapes = _shapes(convs, net, input_shape)
-    executed = [*shapes, *(name for name in convs if name not in shapes)]
-    kept = {name: reason for name in executed if (reason := _unfit(convs[name], name in shapes))}
-    sites = [site for site in _sites(convs, shapes) if site.name not in kept]
-    kept |= scope(sites)
-    swaps = [Swap(name, kept.get(name) or _replace(net, convs[name], layer, shapes[name])) for name in executed]
+    order = [*shapes, *(name for name in convs if name not in shapes)]
+    kept = {name: reason for name in order if (reason := _unfit(convs[name], name in shapes))}
+    kept |= scope([site for site in _sites(convs, shapes) if site.name not in kept])
+    places = [
+        Place(name, convs[name], ConvGeometry.of(convs[name]), shapes[name].input, shapes[name].output)
+        for name in order
+        if name not in kept
+    ]
+    return Survey(places, kept, order)
+
+
+def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[Swap]:
+    """Replace in `net` every place of `found` by its layer in `layers`; one record each convolution.
+
+    A convolution that its layer refuses is kept, with the layer's own message as the reason. Raises
+    ValueError where nothing is replaced or a replacement does not return the shape of the convolution it replaces.
+    """
+    reasons = found.kept | {place.name: _replace(net, place, layers[place.name]) for place in found.places}
+    swaps = [Swap(name, reasons[name]) for name in found.order]
     _require_a_replacement(swaps)
     return swaps
 
@@ -92,18 +121,20 @@ def _sites(convs: dict[str, nn.Conv2d], shapes: dict[str, _Shapes]) -> list[Site
     return [Site(name, convs[name], name == stem, sizes.index(shapes[name].output[2:]) + 1) for name in shapes]
 
 
-def _replace(net: nn.Module, conv: nn.Conv2d, layer: Layer, shapes: _Shapes) -> str:
-    """Put a new layer wherever `conv` stands (a shared module stands in several places)."""
+def _replace(net: nn.Module, place: Place, layer: Layer) -> str:
+    """Put a new layer wherever the convolution stands (a shared module stands in several places)."""
     try:
-        replacement = layer(*ConvGeometry.of(conv).arguments())
+        replacement = layer(*place.geometry.arguments())
     except ValueError as refusal:
         return str(refusal)
-    returned = _four(run_on_meta(replacement, shapes.input))
-    places = [name for name, module in net.named_modules(remove_duplicate=False) if module is conv]
-    if returned != shapes.output:
-        raise ValueError(f"the layer for {places[0]} returns {returned} where the convolution returned {shapes.output}")
-    for place in places:
-        net.set_submodule(place, replacement)
+    returned = _four(run_on_meta(replacement, place.input_shape))
+    if returned != place.output_shape:
+        raise ValueError(
+            f"the layer for {place.name} returns {returned} where the convolution returned {place.output_shape}"
+        )
+    for name, module in [*net.named_modules(remove_duplicate=False)]:
+        if module is place.conv:
+            net.set_submodule(name, replacement)
     return ""
 
 

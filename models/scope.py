@@ -27,6 +27,11 @@ def all_convs(sites: Sequence[Site]) -> dict[str, str]:
     return {}
 
 
+def inner(sites: Sequence[Site]) -> dict[str, str]:
+    """Every convolution but the stem, the 1x1 ones included."""
+    return {site.name: "stem" for site in sites if site.is_stem}
+
+
 def spatial(sites: Sequence[Site]) -> dict[str, str]:
     """Every convolution whose kernel is larger than 1x1, except the stem."""
     return {site.name: reason for site in sites if (reason := _not_spatial(site))}

@@ -19,8 +19,9 @@ what follows it is the network's own.
 **Cost.** nn.Conv1d to 3d, nn.ConvTranspose2d and nn.Linear are counted by models/cost.py. A module that computes
 otherwise has a method `macs(input_shape, output_shape) -> int`, N included, which must agree with torch's counter.
 
-**Budget.** A layer that can trade accuracy for MACs says by which knobs: the class attribute
-`budget_knobs = {"depth": (1, 2, 3)}` names keyword arguments and the values worth trying.
+**Budget.** A layer that can trade accuracy for MACs names the knob and the values worth trying in the class
+attribute `budget_knob = ("depth", (1, 2, 3))`; models/budget.py chooses. Where an argument of a layer is a layer
+itself (`projection`) and has a knob, that one is used.
 
 **Training.** A module whose class or instance has `lr_scale` gets its parameters trained at the base
 learning rate times that number and without weight decay (models/param_groups.py).

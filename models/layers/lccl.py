@@ -59,8 +59,8 @@ class Gate(nn.Module):
         self.lr_scale = lr_scale
         g = geometry
         self.margins = g.centre_margins() if pointwise else (0, 0, 0, 0)
-        window = ((1, 1), g.stride) if pointwise else (g.kernel_size, g.stride, g.padding, g.dilation)
-        self.conv = nn.Conv2d(g.in_channels, 1, *window, bias=False)
+        kernel, padding, dilation = (1, 0, 1) if pointwise else (g.kernel_size, g.padding, g.dilation)
+        self.conv = nn.Conv2d(g.in_channels, 1, kernel, g.stride, padding, dilation, bias=False)
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,9 +1,14 @@
 """Single intra-channel convolution, SIC."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-from models.geometry import pair
+from models.geometry import ConvGeometry
+
+Norm = Literal["projection", "both", "none"]
 
 
 class SIC(nn.Sequential):
@@ -14,10 +19,17 @@ class SIC(nn.Sequential):
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs: H' W' (k^2 m + m n / groups) for the first unit (m inputs, n outputs) and
     H' W' (k^2 n + n^2 / groups) for each further one, against H' W' k^2 m n / groups.
-    Differs: the algorithm box draws no normalisation; here a BatchNorm follows each projection, whose
-    shift takes the place of `bias`. The algorithm needs m = n and stride 1; where the first unit changes
-    the shape, its residual link is left out. `groups` is kept by grouping the projection.
+
+    `depthwise_kernel_size` takes the place of k: a larger one costs little. `projection` makes the 1x1
+    convolution from nn.Conv2d's arguments. `norm` says where BatchNorm stands: behind the projection, behind
+    both convolutions or nowhere. `residual` is the link around each unit that keeps its shape.
+    A 1x1 convolution has nothing intra-channel: it becomes the projection alone.
+    Differs: the algorithm box draws no normalisation; the shift of a BatchNorm takes the place of `bias`.
+    It needs m = n and stride 1; a unit that changes the shape has no residual link. `groups` is kept by
+    grouping the projection.
     """
+
+    budget_knob = ("depth", (1, 2, 3, 4, 5, 6))
 
     def __init__(
         self,
@@ -31,42 +43,44 @@ class SIC(nn.Sequential):
         bias: bool = True,
         *,
         depth: int = 1,
+        depthwise_kernel_size: int | None = None,
+        projection: Callable[..., nn.Module] = nn.Conv2d,
+        norm: Norm = "projection",
+        residual: bool = True,
     ) -> None:
         if depth < 1:
             raise ValueError(f"depth={depth}: SIC stacks at least one unit; nearest: 1")
-        kernel, spread = pair(kernel_size), pair(dilation)
-        same = (spread[0] * (kernel[0] - 1) // 2, spread[1] * (kernel[1] - 1) // 2)
-        if depth > 1 and any(d * (k - 1) % 2 for k, d in zip(kernel, spread, strict=True)):
-            raise ValueError(
-                f"kernel_size={kernel} with depth={depth}: stacked units need an odd kernel to keep the size"
-            )
-        first = SICUnit(in_channels, out_channels, kernel, pair(stride), pair(padding), spread, groups)
-        further = [SICUnit(out_channels, out_channels, kernel, (1, 1), same, spread, groups) for _ in range(depth - 1)]
-        super().__init__(*[first, *further])
+        if norm not in ("projection", "both", "none"):
+            raise ValueError(f"norm={norm!r}: must be 'projection', 'both' or 'none'")
+        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device="meta")
+        g = ConvGeometry.of(like)
+        if g.kernel_size == (1, 1):
+            super().__init__(projection(*g.arguments()))
+            return
+        if depthwise_kernel_size is not None:
+            g = g.with_kernel(depthwise_kernel_size)
+        units = [SICUnit(g, projection, norm, residual)]
+        if depth > 1:
+            same = g.same_size()
+            units += [SICUnit(same, projection, norm, residual) for _ in range(depth - 1)]
+        super().__init__(*units)
 
 
 class SICUnit(nn.Module):
-    """One pass of Algorithm 3: x (N, m, H, W) -> (N, n, H', W'); the residual link where shapes allow."""
+    """One pass of Algorithm 3: x (N, m, H, W) -> (N, n, H', W')."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
+        self, geometry: ConvGeometry, projection: Callable[..., nn.Module], norm: Norm, residual: bool
     ) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False
-        )
-        self.project = nn.Conv2d(in_channels, out_channels, 1, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-        keeps_size = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, kernel_size, strict=True))
-        self.residual = in_channels == out_channels and stride == (1, 1) and keeps_size
+        g = geometry
+        m, n = g.in_channels, g.out_channels
+        self.depthwise = nn.Conv2d(m, m, g.kernel_size, g.stride, g.padding, g.dilation, groups=m, bias=False)
+        self.depthwise_norm = nn.BatchNorm2d(m) if norm == "both" else nn.Identity()
+        self.project = projection(m, n, 1, groups=g.groups, bias=g.bias and norm == "none")
+        self.norm = nn.Identity() if norm == "none" else nn.BatchNorm2d(n)
+        self.residual = residual and m == n and g.keeps_size
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.project(self.depthwise(x)))
+        y = self.norm(self.project(self.depthwise_norm(self.depthwise(x))))
         return torch.relu(x + y if self.residual else y)

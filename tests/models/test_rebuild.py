@@ -8,7 +8,7 @@ from torch import nn
 
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
-from models.rebuild import rebuild
+from models.rebuild import Swap, rebuild, survey
 
 
 class Doubled(nn.Conv2d):
@@ -32,9 +32,15 @@ class Picky(nn.Conv2d):
 SHAPE = (1, 3, 32, 32)
 
 
+def replace(net: nn.Module, layer, scope, input_shape) -> list[Swap]:
+    """One layer in every place."""
+    found = survey(net, scope, input_shape)
+    return rebuild(net, found, {place.name: layer for place in found.places})
+
+
 def test_spatial_leaves_the_stem_and_the_shortcuts() -> None:
     net = cifar_resnet(depth=20, shortcut="B")
-    swaps = rebuild(net, Doubled, scope.spatial, SHAPE)
+    swaps = replace(net, Doubled, scope.spatial, SHAPE)
     assert len(swaps) == 21  # a stem, 18 of the blocks, two shortcuts
     assert {swap.name: swap.reason for swap in swaps if swap.reason} == {
         "conv": "stem",
@@ -46,38 +52,38 @@ def test_spatial_leaves_the_stem_and_the_shortcuts() -> None:
 
 
 def test_all_takes_the_stem_too() -> None:
-    assert all(swap.replaced for swap in rebuild(cifar_resnet(depth=8), Doubled, scope.all_convs, SHAPE))
+    assert all(swap.replaced for swap in replace(cifar_resnet(depth=8), Doubled, scope.all_convs, SHAPE))
 
 
 def test_stages_count_output_resolutions() -> None:
     net = cifar_resnet(depth=20)
-    swaps = rebuild(net, Doubled, partial(scope.stages, stages=[2, 3]), SHAPE)
+    swaps = replace(net, Doubled, partial(scope.stages, stages=[2, 3]), SHAPE)
     assert {swap.name.split(".")[0] for swap in swaps if swap.replaced} == {"stage2", "stage3"}
     with pytest.raises(ValueError, match=r"no stage 4; this network has \[1, 2, 3\]"):
-        rebuild(cifar_resnet(depth=8), Doubled, partial(scope.stages, stages=[4]), SHAPE)
+        replace(cifar_resnet(depth=8), Doubled, partial(scope.stages, stages=[4]), SHAPE)
 
 
 def test_names_are_shell_patterns() -> None:
-    swaps = rebuild(cifar_resnet(depth=8), Doubled, partial(scope.names, patterns=["stage?.0.conv2"]), SHAPE)
+    swaps = replace(cifar_resnet(depth=8), Doubled, partial(scope.names, patterns=["stage?.0.conv2"]), SHAPE)
     assert [swap.name for swap in swaps if swap.replaced] == ["stage1.0.conv2", "stage2.0.conv2", "stage3.0.conv2"]
     with pytest.raises(ValueError, match=r"'stage9\.\*' matches no convolution; near it: stage"):
-        rebuild(cifar_resnet(depth=8), Doubled, partial(scope.names, patterns=["stage9.*"]), SHAPE)
+        replace(cifar_resnet(depth=8), Doubled, partial(scope.names, patterns=["stage9.*"]), SHAPE)
 
 
 def test_a_refusal_of_the_layer_is_the_reason() -> None:
-    swaps = rebuild(cifar_resnet(depth=8), Picky, scope.spatial, SHAPE)
+    swaps = replace(cifar_resnet(depth=8), Picky, scope.spatial, SHAPE)
     assert {swap.name: swap.reason for swap in swaps}["stage3.0.conv1"] == "in_channels=32: only 16"
 
 
 def test_changing_nothing_is_an_error() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1))
     with pytest.raises(ValueError, match="all 2 convolutions as they are \\(0: stem; 1: 1x1\\)"):
-        rebuild(net, Doubled, scope.spatial, SHAPE)
+        replace(net, Doubled, scope.spatial, SHAPE)
 
 
 def test_a_layer_of_another_shape_is_an_error() -> None:
     with pytest.raises(ValueError, match="the layer for stage1.0.conv1 returns"):
-        rebuild(cifar_resnet(depth=8), Wrong, scope.spatial, SHAPE)
+        replace(cifar_resnet(depth=8), Wrong, scope.spatial, SHAPE)
 
 
 def test_what_cannot_be_replaced_is_said() -> None:
@@ -93,7 +99,7 @@ def test_what_cannot_be_replaced_is_said() -> None:
         def forward(self, x):
             return self.plain(self.special(self.circular(self.stem(x))))
 
-    reasons = {swap.name: swap.reason for swap in rebuild(Net(), Doubled, scope.all_convs, SHAPE)}
+    reasons = {swap.name: swap.reason for swap in replace(Net(), Doubled, scope.all_convs, SHAPE)}
     assert reasons["stem"] == reasons["plain"] == ""
     assert reasons["unused"] == "not used in the forward pass"
     assert reasons["special"] == "Doubled is more than nn.Conv2d"
@@ -103,7 +109,7 @@ def test_what_cannot_be_replaced_is_said() -> None:
 def test_a_shared_convolution_stays_shared() -> None:
     conv = nn.Conv2d(4, 4, 3, padding=1)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), conv, conv)
-    rebuild(net, Doubled, scope.spatial, SHAPE)
+    replace(net, Doubled, scope.spatial, SHAPE)
     assert isinstance(net[1], Doubled)
     assert net[1] is net[2]
 
@@ -111,7 +117,7 @@ def test_a_shared_convolution_stays_shared() -> None:
 def test_the_network_is_otherwise_left_alone() -> None:
     net = cifar_resnet(depth=8).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    rebuild(net, Doubled, partial(scope.names, patterns=["stage3.*"]), SHAPE)
+    replace(net, Doubled, partial(scope.names, patterns=["stage3.*"]), SHAPE)
     assert all(module.training for module in net.modules())
     after = net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("stage3"))

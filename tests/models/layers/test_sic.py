@@ -33,5 +33,5 @@ def test_no_residual_link_where_the_shape_changes(arguments) -> None:
 def test_refusals_name_the_argument() -> None:
     with pytest.raises(ValueError, match="depth=0: .* nearest: 1"):
         SIC(4, 4, 3, depth=0)
-    with pytest.raises(ValueError, match=r"kernel_size=\(2, 2\) with depth=2"):
+    with pytest.raises(ValueError, match=r"kernel_size=\(2, 2\): stacked, .* nearest: 3"):
         SIC(4, 4, 2, depth=2)

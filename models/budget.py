@@ -1,0 +1,103 @@
+"""Choose a layer's knob so that the rebuilt network comes closest to a budget of MACs, from below."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from models.cost import count
+from models.rebuild import Layer, Place
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a budget chose: the knob's dotted name, its value for each convolution, and the layers made so."""
+
+    budget: float
+    knob: str
+    values: dict[str, Any]
+    layers: dict[str, Layer]
+
+    def __str__(self) -> str:
+        numbers = Counter(self.values.values())
+        return f"budget of {self.budget:,.0f} MACs: {self.knob} = " + ", ".join(
+            f"{value} in {number} layers" for value, number in numbers.items()
+        )
+
+
+def choose(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
+    """The knob's values for `places`, next to `fixed_macs` spent elsewhere, that come closest to `budget` from below.
+
+    All places get one value, or two neighbouring ones: the first places, whose channels are few, the dearer (a
+    narrow convolution gains the least time). Raises ValueError where the layer has no knob or no choice reaches
+    the budget, with the range that can be reached.
+    """
+    path, values = _knob(layer)
+    knob = ".".join(path)
+    costs = {value: _costs(_with(layer, path, value), places) for value in values}
+    ladder = sorted(values, key=lambda value: sum(costs[value]))
+    choices = [
+        (sum(costs[high][:split]) + sum(costs[low][split:]), high, low, split)
+        for low, high in zip(ladder, [*ladder[1:], ladder[-1]], strict=True)
+        for split in range(len(places))
+    ]
+    totals = [fixed_macs + macs for macs, *_ in choices]
+    if not min(totals) <= budget <= max(totals):
+        raise ValueError(
+            f"a budget of {budget:,.0f} MACs cannot be met by {knob} from {ladder[0]} to {ladder[-1]}: "
+            f"they reach {min(totals):,} to {max(totals):,} MACs"
+        )
+    _, high, low, split = max(choice for choice, total in zip(choices, totals, strict=True) if total <= budget)
+    chosen = {place.name: high if i < split else low for i, place in enumerate(places)}
+    return Choice(budget, knob, chosen, {name: _with(layer, path, value) for name, value in chosen.items()})
+
+
+def _knob(layer: Layer) -> tuple[Path, tuple]:
+    found = _find_knob(layer)
+    if not found:
+        name = getattr(getattr(layer, "func", layer), "__name__", layer)
+        raise ValueError(f"{name} has no knob that a budget could turn; leave out model.budget_macs and budget_ratio")
+    return found
+
+
+def _find_knob(layer: Layer) -> tuple[Path, tuple] | None:
+    """Path of keyword arguments to the innermost knob, and its values."""
+    arguments = layer.keywords if isinstance(layer, partial) else {}
+    for name, value in arguments.items():
+        if isinstance(value, partial) and (inner := _find_knob(value)):
+            return (name, *inner[0]), inner[1]
+    own = getattr(layer.func if isinstance(layer, partial) else layer, "budget_knob", None)
+    return ((own[0],), own[1]) if own else None
+
+
+def _with(layer: Layer, path: Path, value: Any) -> Layer:
+    """`layer` with the argument at `path` set to `value`."""
+    name, *rest = path
+    if rest:
+        assert isinstance(layer, partial)
+        value = _with(layer.keywords[name], tuple(rest), value)
+    return partial(layer, **{name: value})
+
+
+def _costs(layer: Layer, places: Sequence[Place]) -> list[int]:
+    """MACs at each place; where the layer refuses, those of the convolution that stays."""
+    known: dict[Any, int] = {}
+    for place in places:
+        key = place.geometry, place.input_shape
+        if key not in known:
+            known[key] = _macs(layer, place)
+    return [known[place.geometry, place.input_shape] for place in places]
+
+
+def _macs(layer: Layer, place: Place) -> int:
+    with torch.device("meta"):
+        try:
+            module = layer(*place.geometry.arguments())
+        except ValueError:
+            module = place.conv
+        return count(module, place.input_shape[1:]).macs

@@ -1,0 +1,72 @@
+"""Spatial bottleneck: the projection runs at a lower resolution."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.geometry import ConvGeometry
+
+
+class SpatialBottleneck(nn.Module):
+    """Strided depthwise convolution, 1x1 projection at low resolution, depthwise deconvolution; linear.
+
+    Source: Wang, Liu, Foroosh 2017, "Design of Efficient Convolutional Layers", arXiv:1608.04337v2 (abstract).
+    One low-resolution position stands for r x r positions of the output; the depthwise window spans the
+    centres of their own windows, (r - 1) stride + 1 pixels.
+    Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W', odd sizes included.
+    Cost in MACs: with L = ceil(H' / r) ceil(W' / r) positions, L (r^2 m + m n / groups + r^2 n) at stride 1;
+    for m = n and r dividing the size H' W' n (2 + n / r^2).
+    `reduction` is r; left out it is the kernel size, as the published pipeline has it, so that a 1x1
+    convolution becomes a 1x1 convolution (between two scalings of its channels). `projection` makes the 1x1
+    convolution from nn.Conv2d's arguments.
+    Differs: sizes that r does not divide are padded with zeros and the result is cut.
+    """
+
+    budget_knob = ("reduction", (1, 2, 3, 4, 5, 6, 7))
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        reduction: int | None = None,
+        projection: Callable[..., nn.Module] = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device="meta")
+        self.geometry = g = ConvGeometry.of(like)
+        if reduction is not None and reduction < 1:
+            raise ValueError(f"reduction={reduction}: a low resolution is not above the full one; nearest: 1")
+        self.rates = rates = g.kernel_size if reduction is None else (reduction, reduction)
+        (high, wide), (down, across) = rates, g.stride
+        window = ((high - 1) * down + 1, (wide - 1) * across + 1)
+        step = (high * down, wide * across)
+        self.down = nn.Conv2d(in_channels, in_channels, window, step, groups=in_channels, bias=False)
+        self.project = projection(in_channels, out_channels, 1, groups=groups, bias=bias)
+        self.up = nn.ConvTranspose2d(out_channels, out_channels, rates, rates, groups=out_channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.geometry.output_size(*x.shape[2:])
+        margins = self._margins(x, height, width)
+        x = F.pad(x, margins) if any(margins) else x
+        return self.up(self.project(self.down(x)))[:, :, :height, :width]
+
+    def _margins(self, x: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
+        """Padding (left, right, top, bottom), negative where it cuts, that puts a window on every r x r outputs."""
+        left, _, top, _ = self.geometry.centre_margins()
+        bottom = self._needed(height, 0) - top - x.shape[2]
+        right = self._needed(width, 1) - left - x.shape[3]
+        return left, right, top, bottom
+
+    def _needed(self, size: int, dim: int) -> int:
+        """Input pixels, padding included, from which `down` makes enough positions for `size` outputs."""
+        rate, stride = self.rates[dim], self.geometry.stride[dim]
+        return (math.ceil(size / rate) - 1) * rate * stride + (rate - 1) * stride + 1
