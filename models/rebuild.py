@@ -31,7 +31,7 @@ def rebuild(net: nn.Module, layer: Layer, scope: Scope, input_shape: Shape) -> l
 
     `input_shape` is (N, C, H, W). A convolution that the layer refuses is kept, with the layer's own
     message as the reason. Raises ValueError where nothing is replaced or a replacement does not return
-    the shape of the convolution it replaces.
+    the shape of the convolution it replaces; the baseline, nn.Conv2d itself, may replace nothing.
     """
     convs = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
     shapes = _shapes(convs, net, input_shape)
@@ -40,7 +40,8 @@ def rebuild(net: nn.Module, layer: Layer, scope: Scope, input_shape: Shape) -> l
     sites = [site for site in _sites(convs, shapes) if site.name not in kept]
     kept |= scope(sites)
     swaps = [Swap(name, kept.get(name) or _replace(net, convs[name], layer, shapes[name])) for name in executed]
-    _require_a_replacement(swaps)
+    if getattr(layer, "func", layer) is not nn.Conv2d:  # a network may stay what it is, e.g. one without any nn.Conv2d
+        _require_a_replacement(swaps)
     return swaps
 
 
@@ -110,6 +111,8 @@ def _replace(net: nn.Module, conv: nn.Conv2d, layer: Layer, shapes: _Shapes) -> 
 def _require_a_replacement(swaps: list[Swap]) -> None:
     if any(swap.replaced for swap in swaps):
         return
+    if not swaps:
+        raise ValueError("this network has no nn.Conv2d to replace; only model/layer=conv leaves it as it is")
     reasons = "; ".join(f"{swap.name}: {swap.reason}" for swap in swaps[:5])
     raise ValueError(
         f"the scope and the layer leave all {len(swaps)} convolutions as they are ({reasons}"

@@ -115,3 +115,10 @@ def test_the_network_is_otherwise_left_alone() -> None:
     assert all(module.training for module in net.modules())
     after = net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("stage3"))
+
+
+def test_the_baseline_may_change_nothing() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    assert rebuild(net, nn.Conv2d, scope.spatial, SHAPE) == rebuild(net, partial(nn.Conv2d), scope.spatial, SHAPE) == []
+    with pytest.raises(ValueError, match="no nn.Conv2d to replace"):
+        rebuild(net, Doubled, scope.spatial, SHAPE)
