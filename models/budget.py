@@ -26,34 +26,34 @@ class Choice:
     def __str__(self) -> str:
         numbers = Counter(self.values.values())
         return f"budget of {self.budget:,.0f} MACs: {self.knob} = " + ", ".join(
-            f"{value} in {number} layers" for value, number in numbers.items()
+            f"{value} in {number} of {len(self.values)} layers" for value, number in numbers.items()
         )
 
 
 def choose(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
     """The knob's values for `places`, next to `fixed_macs` spent elsewhere, that come closest to `budget` from below.
 
-    All places get one value, or two neighbouring ones: the first places, whose channels are few, the dearer (a
-    narrow convolution gains the least time). Raises ValueError where the layer has no knob or no choice reaches
-    the budget, with the range that can be reached.
+    All places get the dearest value that they can all have; then each place in turn, the first ones first, the next
+    dearer one where the budget still allows it (early convolutions are narrow and gain the least time). Raises
+    ValueError where the layer has no knob or no choice reaches the budget, with the range that can be reached.
     """
     path, values = _knob(layer)
     knob = ".".join(path)
     costs = {value: _costs(_with(layer, path, value), places) for value in values}
     ladder = sorted(values, key=lambda value: sum(costs[value]))
-    choices = [
-        (sum(costs[high][:split]) + sum(costs[low][split:]), high, low, split)
-        for low, high in zip(ladder, [*ladder[1:], ladder[-1]], strict=True)
-        for split in range(len(places))
-    ]
-    totals = [fixed_macs + macs for macs, *_ in choices]
-    if not min(totals) <= budget <= max(totals):
+    totals = [fixed_macs + sum(costs[value]) for value in ladder]
+    if not totals[0] <= budget <= totals[-1]:
         raise ValueError(
             f"a budget of {budget:,.0f} MACs cannot be met by {knob} from {ladder[0]} to {ladder[-1]}: "
-            f"they reach {min(totals):,} to {max(totals):,} MACs"
+            f"they reach {totals[0]:,} to {totals[-1]:,} MACs"
         )
-    _, high, low, split = max(choice for choice, total in zip(choices, totals, strict=True) if total <= budget)
-    chosen = {place.name: high if i < split else low for i, place in enumerate(places)}
+    rank = max(rank for rank, total in enumerate(totals) if total <= budget)
+    low, high, total = ladder[rank], ladder[min(rank + 1, len(ladder) - 1)], totals[rank]
+    chosen = {}
+    for place, dear, cheap in zip(places, costs[high], costs[low], strict=True):
+        affordable = total + dear - cheap <= budget
+        chosen[place.name] = high if affordable else low
+        total += dear - cheap if affordable else 0
     return Choice(budget, knob, chosen, {name: _with(layer, path, value) for name, value in chosen.items()})
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from models.budget import Choice, choose
 from models.cost import Cost, count
 from models.init import initialise
-from models.rebuild import Layer, Scope, Swap, rebuild, survey
+from models.rebuild import Layer, Scope, Swap, rebuild, require_a_replacement, survey
 
 Backbone = Callable[..., nn.Module]
 
@@ -62,6 +62,8 @@ def build(
         choice = choose(layer, found.places, fixed, budget)
         layers = choice.layers
     swaps = rebuild(net, found, layers)
+    if getattr(layer, "func", layer) is not nn.Conv2d:  # the baseline may have nothing to replace
+        require_a_replacement(swaps)
     initialise(net)
     return Built(net, swaps, count(net, data.shape), baseline, choice)
 

@@ -65,12 +65,10 @@ def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[
     """Replace in `net` every place of `found` by its layer in `layers`; one record each convolution.
 
     A convolution that its layer refuses is kept, with the layer's own message as the reason. Raises
-    ValueError where nothing is replaced or a replacement does not return the shape of the convolution it replaces.
+    ValueError where a replacement does not return the shape of the convolution it replaces.
     """
     reasons = found.kept | {place.name: _replace(net, place, layers[place.name]) for place in found.places}
-    swaps = [Swap(name, reasons[name]) for name in found.order]
-    _require_a_replacement(swaps)
-    return swaps
+    return [Swap(name, reasons[name]) for name in found.order]
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,12 @@ def _replace(net: nn.Module, place: Place, layer: Layer) -> str:
     return ""
 
 
-def _require_a_replacement(swaps: list[Swap]) -> None:
+def require_a_replacement(swaps: list[Swap]) -> None:
+    """ValueError where the scope and the layer leave everything as it is."""
     if any(swap.replaced for swap in swaps):
         return
+    if not swaps:
+        raise ValueError("this network has no nn.Conv2d to replace; only model/layer=conv leaves it as it is")
     reasons = "; ".join(f"{swap.name}: {swap.reason}" for swap in swaps[:5])
     raise ValueError(
         f"the scope and the layer leave all {len(swaps)} convolutions as they are ({reasons}"

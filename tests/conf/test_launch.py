@@ -20,7 +20,7 @@ MISTAKES = [
     ("trainer.max_epoch=1", "error: trainer.max_epoch: no such key; did you mean max_epochs?"),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),
     ("+foo=1", "error: foo: no such key; there are: callbacks, "),
-    ("+model.foo=1", "error: model.foo: no such key; there are: backbone, layer, scope"),
+    ("+model.foo=1", "error: model.foo: no such key; there are: backbone, budget_macs, budget_ratio, layer, scope"),
     ("seed=one", "error: seed: Value 'one' of type 'str' could not be converted to Integer"),
     ("model/scope=names", "error: model.scope.patterns needs a value: model.scope.patterns=..."),
     ("seed=1,2", "error: Ambiguous value for argument 'seed=1,2'"),
