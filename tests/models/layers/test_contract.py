@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 
 import pytest
 import torch
@@ -11,16 +12,33 @@ from torch import nn
 from models.cost import count
 from tests.conftest import choices
 
+LAYERS = choices("model/layer")
 KERNELS = [(1, 0), (3, 1), (5, 2), (3, 0)]  # kernel size and padding
-CASES = list(itertools.product(choices("model/layer"), KERNELS, [1, 2], [(8, 8), (8, 16), (16, 8)]))
+CASES = list(itertools.product(LAYERS, KERNELS, [1, 2], [(8, 8), (8, 16), (16, 8)]))
+# Rectangles, dilation, groups, and widths without a common divisor.
+UNUSUAL = [
+    (8, 8, (3, 5), (2, 1), (1, 2)),
+    (8, 8, 3, 1, 2, 2),
+    (8, 16, 3, 1, 1, 1, 4),
+    (8, 8, 3, 1, 1, 1, 8),
+    (3, 64, 7, 2, 3),
+    (7, 5, 3, 1, 1, 1, 1, False),
+]
+REFUSAL = re.compile(r"\w+=.*; nearest: .+")
 
 
 @pytest.fixture
 def make(composed):
-    """make("sic", 8, 16, 3, ...): a layer as its YAML configures it."""
+    """make("sic", 8, 16, 3, ...): a layer as its YAML configures it; None where it refuses, as the contract asks."""
 
-    def make_(layer: str, *arguments) -> nn.Module:
-        return instantiate(composed(f"model/layer={layer}").model.layer, _convert_="all")(*arguments)
+    def make_(layer: str, *arguments) -> nn.Module | None:
+        partial = instantiate(composed(f"model/layer={layer}").model.layer, _convert_="all")
+        try:
+            return partial(*arguments)
+        except ValueError as error:
+            refusal = str(error)
+        assert REFUSAL.fullmatch(refusal), refusal
+        return None
 
     return make_
 
@@ -29,6 +47,8 @@ def make(composed):
 def test_shape_gradients_and_cost(make, layer: str, kernel, stride: int, channels) -> None:
     arguments = (*channels, kernel[0], stride, kernel[1])
     module, conv = make(layer, *arguments), nn.Conv2d(*arguments)
+    if module is None:
+        return
     for size in ((13, 16), (12, 9)):
         x = torch.randn(4, channels[0], *size)
         assert module(x).shape == conv(x).shape
@@ -39,24 +59,37 @@ def test_shape_gradients_and_cost(make, layer: str, kernel, stride: int, channel
         assert parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("layer", choices("model/layer"))
-def test_rectangles_dilation_and_groups(make, layer: str) -> None:
-    for arguments in (
-        (8, 8, (3, 5), (2, 1), (1, 2)),
-        (8, 8, 3, 1, 2, 2),
-        (8, 16, 3, 1, 1, 1, 4),
-        (8, 8, 3, 1, 1, 1, 8),
-    ):
-        x = torch.randn(2, 8, 11, 14)
-        assert make(layer, *arguments)(x).shape == nn.Conv2d(*arguments)(x).shape
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_layer_refuses_the_usual_convolution(make, layer: str) -> None:
+    assert make(layer, 64, 64, 3, 1, 1, 1, 1, False)
+    assert make(layer, 64, 128, 3, 2, 1, 1, 1, False)
 
 
-@pytest.mark.parametrize("layer", choices("model/layer"))
+@pytest.mark.parametrize("arguments", UNUSUAL, ids=str)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_unusual_convolutions(make, layer: str, arguments) -> None:
+    x = torch.randn(2, arguments[0], 11, 14)
+    module = make(layer, *arguments)
+    if module is not None:
+        assert module(x).shape == nn.Conv2d(*arguments)(x).shape
+        count(module, x.shape[1:])
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_saving_copying_and_autocast(make, layer: str) -> None:
-    module, other = make(layer, 8, 8, 3, 1, 1).eval(), make(layer, 8, 8, 3, 1, 1).eval()
-    x = torch.randn(2, 8, 9, 9)
+    module, other = make(layer, 16, 16, 3, 1, 1).eval(), make(layer, 16, 16, 3, 1, 1).eval()
+    x = torch.randn(2, 16, 9, 9)
     other.load_state_dict(module.state_dict())
     assert torch.equal(module(x), other(x))
     assert torch.equal(module(x), copy.deepcopy(module)(x))
     with torch.autocast("cpu", torch.bfloat16):
         assert module(x).isfinite().all()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_memory_format_changes_nothing(make, layer: str) -> None:
+    module = make(layer, 16, 16, 3, 2, 1).eval()
+    x = torch.randn(2, 16, 9, 9)
+    expected = module(x)
+    module.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(module(x.contiguous(memory_format=torch.channels_last)), expected)
