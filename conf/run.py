@@ -29,13 +29,28 @@ def settle(config: DictConfig) -> Run:
     No clock and no process number goes into it, so that the same command finds its run again.
     """
     plain = _plain(config)
-    identity = _identity(plain)
+    data = HydraConfig.get().runtime.choices["data"]
+    identity = network_names(plain) | {"data": data, "seed": plain["seed"]}
     if config.run_dir is None:
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
         name = f"{identity['model']}-{identity['data']}-seed{identity['seed']}-{digest}"
         config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / name)
         plain = _plain(config)
     return Run(identity, plain, Path(plain["run_dir"]))
+
+
+def network_names(plain: dict[str, Any]) -> dict[str, str]:
+    """What the model of a plain configuration is called: its names as model, backbone, layer and scope."""
+    hydra = HydraConfig.get()
+    chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items()}
+    backbone, layer, scope = (chosen[f"model/{part}"] for part in ("backbone", "layer", "scope"))
+    if backbone in ANY_NETWORK:
+        backbone = plain["model"]["backbone"]["name"]
+    # A preset whose parts were exchanged on the command line is no longer that preset.
+    exchanged = any(override.startswith("model/") for override in hydra.overrides.task)
+    parts = [backbone, layer if layer != "conv" else "", scope if scope != "spatial" else ""]
+    model = "_".join(filter(None, parts)) if exchanged else chosen["model"]
+    return {"model": model, "backbone": backbone, "layer": layer, "scope": scope}
 
 
 def claim(run: Run) -> None:
@@ -61,23 +76,3 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
-
-
-def _identity(plain: dict[str, Any]) -> dict[str, Any]:
-    hydra = HydraConfig.get()
-    chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items()}
-    backbone, layer, scope = (chosen[f"model/{part}"] for part in ("backbone", "layer", "scope"))
-    if backbone in ANY_NETWORK:
-        backbone = plain["model"]["backbone"]["name"]
-    # A preset whose parts were exchanged on the command line is no longer that preset.
-    exchanged = any(override.startswith("model/") for override in hydra.overrides.task)
-    parts = [backbone, layer if layer != "conv" else "", scope if scope != "spatial" else ""]
-    model = "_".join(filter(None, parts)) if exchanged else chosen["model"]
-    return {
-        "model": model,
-        "backbone": backbone,
-        "layer": layer,
-        "scope": scope,
-        "data": chosen["data"],
-        "seed": plain["seed"],
-    }

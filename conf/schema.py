@@ -50,13 +50,21 @@ class Format(Enum):
     json = "json"
 
 
+class CountFormat(Enum):
+    """How the counts of a network are printed; `row` is one line of a table over many networks."""
+
+    table = "table"
+    json = "json"
+    row = "row"
+
+
 @dataclass
 class Complexity:
     """python scripts/complexity.py"""
 
     model: Model = field(default_factory=Model)
     data: dict[str, Any] | None = None
-    format: Format = MISSING
+    format: CountFormat = MISSING
 
 
 @dataclass

@@ -61,7 +61,9 @@ def _knob(layer: Layer) -> tuple[Path, tuple]:
     found = _find_knob(layer)
     if not found:
         name = getattr(getattr(layer, "func", layer), "__name__", layer)
-        raise ValueError(f"{name} has no knob that a budget could turn; leave out model.budget_macs and budget_ratio")
+        raise ValueError(
+            f"{name} has no knob that a budget could turn; set model.budget_macs and model.budget_ratio to null"
+        )
     return found
 
 

@@ -9,10 +9,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import json
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.launch import launch
-from conf.schema import Format
+from conf.run import network_names
+from conf.schema import CountFormat
 
 if TYPE_CHECKING:
     from models.build import Built, Input
@@ -32,9 +34,18 @@ def main(config: DictConfig) -> None:
     model = instantiate(config.model, _convert_="all")
     data = plain["data"]
     shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])
-    with torch.device("meta"):
-        built = build(**model, data=shape)
-    print(json.dumps(report(built, shape), indent=1) if config.format == Format.json else table(built, shape))
+    try:
+        with torch.device("meta"):
+            built = build(**model, data=shape)
+    except ValueError as refusal:
+        if config.format != CountFormat.row:
+            raise
+        print(row(network_names(plain), str(refusal)))
+        return
+    if config.format == CountFormat.row:
+        print(row(network_names(plain), built))
+    else:
+        print(json.dumps(report(built, shape), indent=1) if config.format == CountFormat.json else table(built, shape))
 
 
 def report(built: "Built", shape: "Input") -> dict[str, Any]:
@@ -62,6 +73,21 @@ def gated_macs(built: "Built") -> int:
     from models.cost import gated_layers
 
     return sum(built.cost.macs_of(f"{name}.conv") for name in gated_layers(built.net))
+
+
+def row(names: dict[str, str], outcome: "Built | str") -> str:
+    """One line of a table over networks, or why there is no such network; the first of a sweep has the heading."""
+    line = "{:18}{:31}{:10}{:>14}{:>16}{:>9}  {}"
+    named = (names["backbone"], names["layer"], names["scope"])
+    if isinstance(outcome, str):
+        text = line.format(*named, "", "", "", f"refused: {outcome}")
+    else:
+        cost, replaced = outcome.cost, sum(swap.replaced for swap in outcome.swaps)
+        counts = (f"{cost.params:,}", f"{cost.macs:,}", f"{outcome.baseline.macs / cost.macs:.2f}x")
+        text = line.format(*named, *counts, f"{replaced} of {len(outcome.swaps)}")
+    if not OmegaConf.is_missing(HydraConfig.get().job, "num") and HydraConfig.get().job.num:
+        return text
+    return line.format("backbone", "layer", "scope", "parameters", "MACs", "fewer", "replaced") + "\n" + text
 
 
 def table(built: "Built", shape: "Input") -> str:
