@@ -26,6 +26,7 @@ def along_channels(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 def test_channelwise_is_a_banded_projection(outputs: int, length: int) -> None:
     layer = ChannelWise(24, outputs, 3, 2, 1, bias=False, length=length).double()
     depthwise, channels = layer
+    assert channels.conv.kernel_size == (min(length, 24),)
     x = torch.randn(2, 24, 7, 10, dtype=torch.float64)
     expected = along_channels(depthwise(x), channels.conv.weight[:, 0], 24 // outputs)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)

@@ -28,7 +28,7 @@ def test_displaces_as_one_hot_depthwise_kernels_do(geometry, left_over: int) -> 
     reference = nn.Conv2d(1, 1, *geometry)
     (rows, columns), dilation = reference.kernel_size, reference.dilation
     channels = 2 * rows * columns + left_over % (rows * columns)
-    layer = Shift(5, channels, *geometry)
+    layer = Shift(5, channels, *geometry).double()
     reach = [d * (k - 1) for d, k in zip(dilation, (rows, columns), strict=True)]
     one_hot = torch.zeros(channels, 1, reach[0] + 1, reach[1] + 1, dtype=torch.float64)
     for channel in range(channels):
@@ -37,9 +37,10 @@ def test_displaces_as_one_hot_depthwise_kernels_do(geometry, left_over: int) -> 
             one_hot[channel, 0, row * dilation[0], column * dilation[1]] = 1
         else:
             one_hot[channel, 0, math.ceil(reach[0] / 2), math.ceil(reach[1] / 2)] = 1
-    x = torch.randn(2, channels, 11, 14, dtype=torch.float64)
-    expected = F.conv2d(x, one_hot, None, reference.stride, reference.padding, groups=channels)
-    torch.testing.assert_close(layer.displace(x), expected, rtol=0, atol=1e-10)
+    x = torch.randn(2, 5, 11, 14, dtype=torch.float64)
+    inner = F.relu(layer.expand(x))
+    displaced = F.conv2d(inner, one_hot, None, reference.stride, reference.padding, groups=channels)
+    torch.testing.assert_close(layer(x), layer.project(displaced), rtol=0, atol=1e-10)
 
 
 def test_channels_left_over_are_not_displaced() -> None:
