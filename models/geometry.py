@@ -102,3 +102,8 @@ def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
         return value, value
     height, width = value
     return height, width
+
+
+def nearest_divisor(number: int, to: int) -> int:
+    """The divisor of `number` nearest to `to`, the smaller of two."""
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - to))
