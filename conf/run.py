@@ -28,14 +28,14 @@ def settle(config: DictConfig) -> Run:
 
     No clock and no process number goes into it, so that the same command finds its run again.
     """
-    plain = _plain(config)
+    plain = plain_config(config)
     data = HydraConfig.get().runtime.choices["data"]
     identity = network_names(plain) | {"data": data, "seed": plain["seed"]}
     if config.run_dir is None:
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
         name = f"{identity['model']}-{identity['data']}-seed{identity['seed']}-{digest}"
         config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / name)
-        plain = _plain(config)
+        plain = plain_config(config)
     return Run(identity, plain, Path(plain["run_dir"]))
 
 
@@ -72,7 +72,8 @@ def refuse_foreign(run: Run) -> None:
         raise ValueError(f"{run.directory} holds a run with another configuration ({path}); choose another run_dir")
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
+def plain_config(config: DictConfig) -> dict[str, Any]:
+    """`config` resolved to plain values; a missing one is an error."""
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

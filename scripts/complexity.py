@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.launch import launch
-from conf.run import network_names
+from conf.run import network_names, plain_config
 from conf.schema import CountFormat
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ def main(config: DictConfig) -> None:
     from conf import binding
     from models.build import Input, build, paper_input
 
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    binding.check({str(key): value for key, value in plain.items()})
+    plain = plain_config(config)
+    binding.check(plain)
     model = instantiate(config.model, _convert_="all")
     data = plain["data"]
     shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])

@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor, nn
 
+from models.geometry import nearest_divisor
+
 
 class Grouped(nn.Module):
     """A convolution in `cardinality` groups that do not see one another, then a shuffle that mixes them.
@@ -34,10 +36,9 @@ class Grouped(nn.Module):
         super().__init__()
         splittable = math.gcd(in_channels, out_channels) // groups
         if cardinality < 1 or splittable % cardinality:
-            nearest = min(_divisors(splittable), key=lambda divisor: abs(divisor - cardinality))
             raise ValueError(
                 f"cardinality={cardinality} must divide in_channels={in_channels} and out_channels={out_channels} "
-                f"(in each of groups={groups}); nearest: {nearest}"
+                f"(in each of groups={groups}); nearest: {nearest_divisor(splittable, cardinality)}"
             )
         groups *= cardinality
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
@@ -45,7 +46,3 @@ class Grouped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shuffle(self.conv(x))
-
-
-def _divisors(number: int) -> list[int]:
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

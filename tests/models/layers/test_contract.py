@@ -62,7 +62,7 @@ def test_shape_gradients_and_cost(make, layer: str, kernel, stride: int, channel
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_layer_refuses_the_usual_convolution(make, layer: str) -> None:
     assert make(layer, 64, 64, 3, 1, 1, 1, 1, False)
-    assert make(layer, 64, 128, 3, 2, 1, 1, 1, False)
+    assert make(layer, 64, 64, 3, 2, 1, 1, 1, True)
 
 
 @pytest.mark.parametrize("arguments", UNUSUAL, ids=str)
