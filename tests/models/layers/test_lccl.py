@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.cost import count
@@ -36,8 +36,12 @@ def form(gate, gate_norm: bool, unit: str, bias: bool) -> tuple[LCCL, Tensor, Te
     knobs = {"gate_kernel": kernel, "gate_channels": channels, "gate_norm": gate_norm, "unit": unit}
     layer = LCCL(5, 7, 3, 2, 1, bias=bias, **knobs).double()
     for parameter in layer.parameters():
-        torch.nn.init.uniform_(parameter, *((0.2, 0.6) if parameter.ndim == 1 else (-1, 1)))
+        nn.init.uniform_(parameter, *((0.2, 0.6) if parameter.ndim == 1 else (-1, 1)))
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
     x = torch.randn(2, 5, 11, 14, dtype=torch.float64)
+    layer(x)  # evaluation then normalises by the statistics of x
     return layer, x, F.unfold(x, 3, padding=1, stride=2).unflatten(1, (5, 9))
 
 
