@@ -97,15 +97,15 @@ def _require_choice(argument: str, value: str, choices: Any) -> None:
 
 def _require_cheap(geometry: ConvGeometry, kernel: GateKernel, channels: GateChannels) -> None:
     """ValueError where the gate costs as much as the convolution, whose formula is that of the largest gate."""
-    gate, conv = _macs_a_position(geometry, kernel, channels), _macs_a_position(geometry, "kxk", "each")
-    if gate < conv:
+    conv = _macs_a_position(geometry, "kxk", "each")
+    if _macs_a_position(geometry, kernel, channels) < conv:
         return
     cheaper: list[tuple[GateKernel, GateChannels]] = [("1x1", channels), ("1x1", "shared")]
     fits = [form for form in cheaper if _macs_a_position(geometry, *form) < conv]
     nearest = "gate_kernel={!r}, gate_channels={!r}".format(*fits[0]) if fits else "the convolution without a gate"
     raise ValueError(
-        f"gate_kernel={kernel!r}, gate_channels={channels!r}: the gate's {gate} MACs a position must be fewer than "
-        f"the {conv} of the convolution that it can skip; nearest: {nearest}"
+        f"gate_kernel={kernel!r}, gate_channels={channels!r}: the gate must cost less than the convolution that it "
+        f"can skip; nearest: {nearest}"
     )
 
 

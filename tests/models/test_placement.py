@@ -1,4 +1,4 @@
-"""The scope `blocks` on the block structures of each family, name by name."""
+"""The scope `blocks` on the block structures of each family, name by name, and what gates there cost."""
 
 from functools import partial
 
@@ -9,6 +9,9 @@ from torch import nn
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
 from models.backbones.library import library_network
+from models.build import build, paper_input
+from models.cost import gated_layers
+from models.layers.lccl import LCCL
 from models.rebuild import rebuild
 
 
@@ -63,3 +66,24 @@ def test_a_shortcut_or_a_stem_is_no_bottleneck() -> None:
 
     swaps = rebuild(Net(), nn.Conv2d, scope.blocks, (1, 3, 8, 8))
     assert [swap.name for swap in swaps if swap.replaced] == ["stem.1", "block.1", "block.2"]
+
+
+# By the layer tables of He et al. 2016, in percent of the baseline's MACs: the convolutions of the blocks, and what a
+# 1x1xCx1, a kxkxCx1 and a 1x1xCxT gate on each of them add.
+SHARES = [
+    (partial(cifar_resnet, depth=20), 98.9, (0.41, 3.68, 10.99)),
+    (partial(cifar_resnet, depth=110), 99.8, (0.41, 3.65, 11.09)),
+    (partial(library_network, name="resnet18"), 92.4, (0.08, 0.70, 10.27)),
+    (partial(library_network, name="resnet34"), 96.2, (0.07, 0.66, 10.69)),
+]
+GATES = [{}, {"gate_kernel": "kxk"}, {"gate_channels": "each"}]
+
+
+@pytest.mark.parametrize(("backbone", "gated", "added"), SHARES, ids=lambda value: str(getattr(value, "keywords", "")))
+def test_gates_cost_their_share(backbone, gated: float, added: tuple[float, ...]) -> None:
+    for knobs, percent in zip(GATES, added, strict=True):
+        with torch.device("meta"):
+            built = build(backbone, partial(LCCL, **knobs), scope.blocks, paper_input(backbone))
+        skippable = sum(built.cost.macs_of(f"{name}.conv") for name in gated_layers(built.net))
+        assert round(100 * skippable / built.baseline.macs, 1) == gated
+        assert round(100 * (built.cost.macs / built.baseline.macs - 1), 2) == percent

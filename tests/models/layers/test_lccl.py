@@ -128,8 +128,8 @@ REFUSED = [
     (
         (4, 8, 3),
         {"gate_kernel": "kxk", "gate_channels": "each"},
-        "gate_kernel='kxk', gate_channels='each': the gate's 288 MACs a position must be fewer than the 288 of the "
-        "convolution that it can skip; nearest: gate_kernel='1x1', gate_channels='each'",
+        "gate_kernel='kxk', gate_channels='each': the gate must cost less than the convolution that it can skip; "
+        "nearest: gate_kernel='1x1', gate_channels='each'",
     ),
     ((4, 8, 1), {"gate_channels": "each"}, "nearest: gate_kernel='1x1', gate_channels='shared'"),
     ((4, 4, 3, 1, 1, 1, 4), {"gate_kernel": "kxk"}, "nearest: gate_kernel='1x1', gate_channels='shared'"),
