@@ -60,13 +60,14 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.result import Result
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
+    from models.penalty import gate_penalty
 
     if config["channels_last"]:
         built.net.to(memory_format=torch.channels_last)
     if config["compile"]:
         built.net.compile()
-    smoothing = config["label_smoothing"]
-    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], label_smoothing=smoothing)
+    smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
+    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
     gates, throughput = GateSparsity(built.cost), Throughput()
     result = Result(run.directory, run.identity, run.config, built, gates, throughput)
     trainer: pl.Trainer = instantiate(

@@ -1,5 +1,6 @@
 """Measure how often gates close, and what that saves, over a whole evaluation set."""
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from callbacks.figures import gate_figure, show
 from models.cost import Cost, gated_layers
 from models.epochwise import Epochwise
+from models.processes import sum_over_processes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,16 @@ class GateSparsity(Epochwise, pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._finish(trainer, "test")
         if self.report:
+            if trainer.is_global_zero:
+                warn_of_dead(self.report.zero_fraction)
             show(trainer, "gate_sparsity_by_layer", gate_figure(self.report.zero_fraction))
 
     def _start(self, pl_module: pl.LightningModule) -> None:
         net = pl_module.net
         assert isinstance(net, nn.Module)
         layers = gated_layers(net)
+        if layers:
+            torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
         self.counter = GateCounter({name: self.cost.macs_of(f"{name}.conv") for name in layers}, self.cost.macs)
         self.handles = [
             layer.get_submodule("gate").register_forward_hook(self.counter.hook(name)) for name, layer in layers.items()
@@ -63,11 +71,22 @@ class GateSparsity(Epochwise, pl.Callback):
             handle.remove()
         if not self.handles:
             return
+        torch.compiler.set_stance("default")
         self.report = self.counter.report()
         values = {f"gates_{part}/{name}": zero for name, zero in self.report.zero_fraction.items()}
         values |= {f"{part}/macs_effective": self.report.macs_mean}
         for logger in trainer.loggers:
             logger.log_metrics(values, trainer.global_step)
+
+
+def warn_of_dead(zero_fraction: dict[str, float]) -> None:
+    """One line of the log naming the layers whose gates were closed, or open, at each position of every image."""
+    closed = [name for name, zero in zero_fraction.items() if zero == 1]
+    opened = [name for name, zero in zero_fraction.items() if zero == 0]
+    parts = [f"never open in {', '.join(closed)} (the layer returns zeros)"] if closed else []
+    parts += [f"never closed in {', '.join(opened)} (nothing is skipped)"] if opened else []
+    if parts:
+        log.warning(f"dead gates over the whole test set: {'; '.join(parts)}")
 
 
 class GateCounter:
@@ -82,7 +101,7 @@ class GateCounter:
 
     def hook(self, name: str):
         def add(module: nn.Module, args: object, gate_map: Tensor) -> None:
-            zeros = (gate_map == 0).flatten(1).sum(1)  # N
+            zeros = (gate_map == 0).sum((1, 2, 3))  # N
             elements = gate_map[0].numel()
             self.zeros[name] = self.zeros[name] + zeros.sum() if name in self.zeros else zeros.sum()
             self.elements[name] += gate_map.numel()
@@ -104,8 +123,7 @@ class GateCounter:
         elements = torch.tensor([self.elements[name] for name in layers], device=counts.device)
         moments = torch.stack([remaining.sum(), remaining.square().sum()])
         for sums in (counts, elements, moments):
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(sums)
+            sum_over_processes(sums)
         *zeros, num = counts.tolist()
         total, squares = moments.tolist()
         mean = total / num

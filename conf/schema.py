@@ -26,6 +26,14 @@ class Model:
 
 
 @dataclass
+class GatePenalty:
+    """Weights of the elastic penalty on gate maps (models/penalty.py)."""
+
+    l2: float = MISSING
+    l1: float = MISSING
+
+
+@dataclass
 class Train:
     """python train.py"""
 
@@ -38,6 +46,7 @@ class Train:
     logger: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
     label_smoothing: float = MISSING
+    gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING
     run_dir: str | None = MISSING

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from models.epochwise import Epochwise
 from models.param_groups import param_groups
+from models.penalty import GatePenalty
 from models.tally import Tally
 
 
@@ -19,7 +20,8 @@ class Classifier(Epochwise, pl.LightningModule):
     """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
-    and read once an epoch and once every `log_every_n_steps` steps. Raises ValueError when the loss is no number.
+    and read once an epoch and once every `log_every_n_steps` steps. `penalty` is added to what is trained on, and
+    logged beside the loss, not in it. Raises ValueError when the loss is no number.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Classifier(Epochwise, pl.LightningModule):
         net: nn.Module,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Scheduler],
+        penalty: GatePenalty | None = None,
         *,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -35,8 +38,8 @@ class Classifier(Epochwise, pl.LightningModule):
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
         self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.label_smoothing = label_smoothing
-        self.train_tally, self.eval_tally = Tally(1), Tally(1, 5)
+        self.label_smoothing, self.penalty = label_smoothing, penalty
+        self.train_tally, self.eval_tally, self.penalty_tally = Tally(1), Tally(1, 5), Tally()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
@@ -50,6 +53,10 @@ class Classifier(Epochwise, pl.LightningModule):
         self.train_tally.add(loss, logits.detach(), labels)
         if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._log_step(loss.item())
+        if self.penalty:
+            penalty = self.penalty.take()
+            self.penalty_tally.add(penalty, logits.detach(), labels)
+            return loss + penalty
         return loss
 
     def _log_step(self, loss: float) -> None:
@@ -70,6 +77,8 @@ class Classifier(Epochwise, pl.LightningModule):
         totals = self.train_tally.close()
         self._require_number(totals["loss"])  # before the checkpoint of this epoch is written
         self.log_dict({"train/loss": totals["loss"], "train/top1": totals["top1"]})
+        if self.penalty:
+            self.log("train/gate_penalty", self.penalty_tally.close()["loss"])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch)

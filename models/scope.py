@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from torch import nn
 
@@ -37,6 +38,17 @@ def spatial(sites: Sequence[Site]) -> dict[str, str]:
     return {site.name: reason for site in sites if (reason := _not_spatial(site))}
 
 
+def blocks(sites: Sequence[Site]) -> dict[str, str]:
+    """The spatial convolutions and, in bottlenecks (1x1, k x k, 1x1), the last 1x1; never the stem or a shortcut.
+
+    The placement of Dong et al. 2017, arXiv:1703.08651. The parts of a bottleneck are told by their channels and their
+    order of execution; squeeze-and-excitation may stand between them, a shortcut has to run before or after them.
+    """
+    ends = _bottleneck_ends(sites)
+    kept = {name: reason for name, reason in spatial(sites).items() if name not in ends}
+    return {name: "1x1 that ends no bottleneck" if reason == "1x1" else reason for name, reason in kept.items()}
+
+
 def stages(sites: Sequence[Site], *, stages: Sequence[int]) -> dict[str, str]:
     """The spatial convolutions of the given stages (1 = the largest output resolution of the network)."""
     known = sorted({site.stage for site in sites})
@@ -61,3 +73,23 @@ def _not_spatial(site: Site) -> str:
     if site.is_stem:
         return "stem"
     return "1x1" if tuple(site.conv.kernel_size) == (1, 1) else ""
+
+
+def _bottleneck_ends(sites: Sequence[Site]) -> set[str]:
+    """Names of each first 1x1 after a spatial convolution that itself runs right after a 1x1 and takes its output."""
+    ends: set[str] = set()
+    middle: Site | None = None
+    for before, site in pairwise(sites):
+        if not _not_spatial(site):
+            fed = _not_spatial(before) == "1x1" and before.conv.out_channels == site.conv.in_channels
+            middle = site if fed else None
+        elif middle and _takes_output(site, middle):
+            ends.add(site.name)
+            middle = None
+    return ends
+
+
+def _takes_output(site: Site, middle: Site) -> bool:
+    """Squeeze-and-excitation takes it too, but pooled, to another stage, and with a bias where norms follow."""
+    same_bias = (site.conv.bias is None) == (middle.conv.bias is None)
+    return site.conv.in_channels == middle.conv.out_channels and site.stage == middle.stage and same_bias

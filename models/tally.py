@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from models.processes import sum_over_processes
+
 
 class Tally:
     """Losses, images and hits of batches; exact over any number of processes.
 
-    `top` names the ranks a hit may have: (1, 5) counts top-1 and top-5.
+    `top` names the ranks a hit may have: (1, 5) counts top-1 and top-5, none only the loss.
     """
 
     def __init__(self, *top: int) -> None:
@@ -28,8 +30,7 @@ class Tally:
         sums = torch.stack(
             [weights.sum(), (loss * weights).sum(), *(torch.stack(rank).sum() for rank in zip(*hits, strict=True))]
         )
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)
+        sum_over_processes(sums)
         num, total, *right = sums.tolist()
         return {"loss": total / num} | {f"top{rank}": 100 * n / num for rank, n in zip(self.top, right, strict=True)}
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from conf import schema
+from models.rebuild import Layer, Scope, Swap, rebuild, require_a_replacement, survey
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +19,14 @@ ROOT = Path(__file__).parents[1]
 def choices(group: str) -> list[str]:
     """The names of all YAML files of a configuration group."""
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def replace(net: nn.Module, layer: Layer, scope: Scope, input_shape: tuple[int, int, int, int]) -> list[Swap]:
+    """`layer` in every place of `net` that `scope` selects."""
+    found = survey(net, scope, input_shape)
+    swaps = rebuild(net, found, {place.name: layer for place in found.places})
+    require_a_replacement(swaps)
+    return swaps
 
 
 @pytest.fixture(autouse=True)

@@ -87,6 +87,7 @@ def test_gates_are_counted_over_every_test_image_and_shown(tmp_path: Path) -> No
 
 def test_two_processes_count_each_test_image_once(tmp_path: Path) -> None:
     options = ["model/layer=lccl", "trainer.max_epochs=1", "trainer.devices=2", "trainer.strategy=ddp"]
+    options += ["gate_penalty.l1=0.01"]
     done = train(*options, f"run_dir={tmp_path / 'run'}")
     record = result(tmp_path / "run")
     assert record["macs_effective_images"] == 360
@@ -106,6 +107,7 @@ FAILURES = [
     (["data.num_classes=7"], "data.num_classes=7, but the labels run from 0 to 9"),
     (["run_dir=/proc/run"], "cannot write to run_dir /proc/run"),
     (["optimizer.lr=1e30"], "lower optimizer.lr"),
+    (["gate_penalty.l1=0.1"], "gate_penalty.l1=0.1: this network has no gates"),
     (["+model.layer.dept=2"], "model.layer.dept: SIC takes no such argument; did you mean depth?"),
     (["scheduler=multistep"], "the last must come before the end, epoch 40"),
 ]

@@ -6,10 +6,10 @@ output shape, odd sizes included. Refuses in `__init__` what it cannot do, with 
 the argument, its value, the rule and the nearest value that works. Knows torch and
 models.geometry, nothing else: no printing, no configuration, no neighbours.
 
-**Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, the
-convolution that closed positions need not compute, and `gate`, whose output is the gate map
-(N, 1 or out_channels, H', W'), never negative. The layer returns conv(x) * gate(x). A forward hook
-on `gate` sees the map; nothing is stored.
+**Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, what closed
+positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
+BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
+The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored.
 
 **Normalisation.** A layer made of several convolutions follows the network it stands in. Where the
 replaced convolution has no bias its network normalises, and a BatchNorm follows each inner part; where

@@ -8,8 +8,8 @@ class Bottleneck(nn.Sequential):
 
     Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.1.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
-    Cost in MACs: H W m r + H' W' (k^2 r^2 / groups + r n) for m inputs and n outputs: the first 1x1 runs at input size.
-    r is rounded to the nearest multiple of `groups`, at least one of it.
+    Cost in MACs: H W m r + H' W' (k^2 r^2 + r n) for m inputs and n outputs: the first 1x1 runs at input size.
+    r is rounded to a whole number, at least 1.
     Differs: the last BatchNorm, the shortcut and the last ReLU are the network's own.
     """
 
@@ -28,14 +28,16 @@ class Bottleneck(nn.Sequential):
         *,
         reduction: float = 4.0,
     ) -> None:
+        if groups != 1:
+            raise ValueError(f"groups={groups}: a bottleneck replaces a convolution of all channels; nearest: 1")
         if reduction < 1:
             raise ValueError(f"reduction={reduction}: a bottleneck does not widen; nearest: 1")
-        width = groups * max(1, round(out_channels / reduction / groups))
+        width = max(1, round(out_channels / reduction))
         super().__init__()
         self.down = nn.Conv2d(in_channels, width, 1, bias=bias)
         self.norm1 = nn.Identity() if bias else nn.BatchNorm2d(width)
         self.act1 = nn.ReLU()
-        self.conv = nn.Conv2d(width, width, kernel_size, stride, padding, dilation, groups, bias)
+        self.conv = nn.Conv2d(width, width, kernel_size, stride, padding, dilation, bias=bias)
         self.norm2 = nn.Identity() if bias else nn.BatchNorm2d(width)
         self.act2 = nn.ReLU()
         self.up = nn.Conv2d(width, out_channels, 1, bias=bias)

@@ -1,20 +1,33 @@
 """Gate sparsity and effective MACs against sums written out, over whole evaluation sets."""
 
+import logging
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from callbacks.gates import GateCounter
+from callbacks.gates import GateCounter, GateSparsity
 from models.backbones.cifar_resnet import cifar_resnet
 from models.cost import count, gated_layers
 from models.layers.lccl import LCCL
-from models.rebuild import rebuild
 from models.scope import spatial
+from tests.conftest import replace
+
+FORMS = [
+    {},
+    {"gate_kernel": "kxk"},
+    {"gate_channels": "each"},
+    {"unit": "relu_product", "gate_channels": "each", "gate_norm": False},
+]
 
 
-def test_counts_every_position_of_every_image() -> None:
+@pytest.mark.parametrize("knobs", FORMS, ids=str)
+def test_counts_every_position_of_every_image(knobs) -> None:
     net = cifar_resnet(10, 16, 1, depth=8)
-    rebuild(net, LCCL, spatial, (1, 1, 16, 16))
+    replace(net, partial(LCCL, **knobs), spatial, (1, 1, 16, 16))
     net.eval()
     cost, layers = count(net, (1, 16, 16)), gated_layers(net)
     assert len(layers) == 6
@@ -33,10 +46,9 @@ def test_counts_every_position_of_every_image() -> None:
     for name, layer in layers.items():
         gates = torch.cat(maps[name])
         assert report.zero_fraction[name] == (gates == 0).double().mean().item()
-        conv = layer.get_submodule("conv")
-        assert isinstance(conv, nn.Conv2d)
-        per_position = 9 * conv.in_channels * conv.out_channels
-        saved += per_position * (gates == 0).flatten(1).sum(1)
+        conv = next(module for module in layer.get_submodule("conv").modules() if isinstance(module, nn.Conv2d))
+        outputs = conv.out_channels // gates.shape[1]  # that one element of the gate map closes
+        saved += 9 * conv.in_channels * outputs * (gates == 0).flatten(1).sum(1)
     remaining = cost.macs - saved
     assert report.num_images == 23
     assert report.macs_mean == remaining.mean().item()
@@ -56,3 +68,25 @@ def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(shift: f
     assert report.zero_fraction == {"": zero_fraction}
     assert report.macs_mean == (cost.macs_of("gate") if zero_fraction else cost.macs)
     assert report.macs_std == 0
+
+
+def test_a_compiled_network_is_counted_and_its_dead_gates_are_named(caplog) -> None:
+    """The network was compiled and evaluated before the callback put its hooks in."""
+    net = nn.Sequential(LCCL(3, 4, 3, padding=1), LCCL(4, 4, 3, padding=1), LCCL(4, 4, 3, padding=1)).eval()
+    nn.init.constant_(net[0].gate.norm.bias, 100.0)
+    nn.init.constant_(net[2].gate.norm.bias, -1e6)
+    callback, images = GateSparsity(count(net, (3, 6, 6))), torch.randn(5, 3, 6, 6)
+    net.compile(backend="eager")
+    trainer: Any = SimpleNamespace(loggers=[], is_global_zero=True, global_step=0)
+    module: Any = SimpleNamespace(net=net)
+    with torch.no_grad(), caplog.at_level(logging.WARNING):
+        net(images)
+        callback.on_test_epoch_start(trainer, module)
+        net(images)
+        callback.on_test_epoch_end(trainer, module)
+    assert callback.report is not None
+    assert callback.report.num_images == 5
+    assert caplog.messages == [
+        "dead gates over the whole test set: never open in 2 (the layer returns zeros); "
+        "never closed in 0 (nothing is skipped)"
+    ]

@@ -8,7 +8,7 @@ from torch import nn
 
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
-from models.rebuild import Swap, rebuild, require_a_replacement, survey
+from tests.conftest import replace
 
 
 class Doubled(nn.Conv2d):
@@ -30,14 +30,6 @@ class Picky(nn.Conv2d):
 
 
 SHAPE = (1, 3, 32, 32)
-
-
-def replace(net: nn.Module, layer, scope, input_shape) -> list[Swap]:
-    """One layer in every place."""
-    found = survey(net, scope, input_shape)
-    swaps = rebuild(net, found, {place.name: layer for place in found.places})
-    require_a_replacement(swaps)
-    return swaps
 
 
 def test_spatial_leaves_the_stem_and_the_shortcuts() -> None:

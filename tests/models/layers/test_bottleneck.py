@@ -27,8 +27,9 @@ def test_is_three_convolutions_with_relus_between() -> None:
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
 
 
-def test_width_keeps_groups_and_refusal() -> None:
-    assert Bottleneck(64, 64, 3, groups=32).conv.in_channels == 32
+def test_narrowest_and_refusals() -> None:
     assert Bottleneck(3, 8, 3, reduction=100.0).conv.in_channels == 1
     with pytest.raises(ValueError, match=r"reduction=0.5: .* nearest: 1"):
         Bottleneck(8, 8, 3, reduction=0.5)
+    with pytest.raises(ValueError, match=r"groups=8: .* nearest: 1"):
+        Bottleneck(8, 8, 3, groups=8)

@@ -1,15 +1,20 @@
-"""LCCL: the product written out, skipping as good as computing, its cost and its limits."""
+"""LCCL: each form's definition written out, skipping as good as computing, its cost and its limits."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.cost import count
+from models.init import initialise
 from models.layers.lccl import LCCL
 
 GEOMETRIES = [(3, 1, 1), (3, 2, 1), (3, 1, 0), (5, 2, 2), (1, 1, 0), (2, 1, 0), (4, 2, 1), (3, 1, 2, 2)]
+GATES = [("1x1", "shared"), ("kxk", "shared"), ("1x1", "each")]
+FORMS = list(itertools.product(GATES, [True, False], ["product", "relu_product"], [True, False]))
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -25,38 +30,114 @@ def test_the_pointwise_gate_looks_at_the_centre_of_each_window(geometry) -> None
     torch.testing.assert_close(layer.gate(x), expected.relu(), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("gate_kernel", ["1x1", "kxk"])
-def test_skipping_closed_positions_gives_the_dense_product(gate_kernel) -> None:
-    layer = LCCL(5, 7, 3, 2, 1, gate_kernel=gate_kernel).double()
+def form(gate, gate_norm: bool, unit: str, bias: bool) -> tuple[LCCL, Tensor, Tensor]:
+    """A layer of 5 -> 7 channels, 3 x 3, stride 2, an input, and its windows (N, 5, 9, positions)."""
+    kernel, channels = gate
+    knobs = {"gate_kernel": kernel, "gate_channels": channels, "gate_norm": gate_norm, "unit": unit}
+    layer = LCCL(5, 7, 3, 2, 1, bias=bias, **knobs).double()
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, *((0.2, 0.6) if parameter.ndim == 1 else (-1, 1)))
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
     x = torch.randn(2, 5, 11, 14, dtype=torch.float64)
-    gate = layer.gate.eval()(x)
-    assert 0 < (gate == 0).double().mean() < 1
-    columns = F.unfold(x, 3, padding=1, stride=2)  # N, 5 * 9, positions
-    opened = gate.flatten(2) > 0
-    expected = torch.zeros(2, 7, columns.shape[2], dtype=torch.float64)
-    for n, _, position in opened.nonzero().tolist():
-        value = layer.conv.weight.flatten(1) @ columns[n, :, position] + layer.conv.bias
-        expected[n, :, position] = value * gate.flatten(2)[n, 0, position]
+    layer(x)  # evaluation then normalises by the statistics of x
+    return layer, x, F.unfold(x, 3, padding=1, stride=2).unflatten(1, (5, 9))
+
+
+def normalised(values: Tensor, norm) -> Tensor:
+    """Batch statistics of values (N, channels, positions), then scale and shift."""
+    mean, variance = values.mean((0, 2), keepdim=True), values.var((0, 2), correction=0, keepdim=True)
+    return (values - mean) / (variance + norm.eps).sqrt() * norm.weight[:, None] + norm.bias[:, None]
+
+
+@pytest.mark.parametrize("knobs", FORMS, ids=str)
+def test_is_the_product_written_out(knobs) -> None:
+    layer, x, windows = form(*knobs)
+    (kernel, _), gate_norm, unit, bias = knobs
+    conv = layer.conv if unit == "product" else layer.conv[0]
+    value = torch.einsum("oct,nctp->nop", conv.weight.flatten(2), windows)
+    if bias:
+        value = value + conv.bias[:, None]
+    if unit == "relu_product":
+        value = (value if bias else normalised(value, layer.conv[1])).clamp(min=0)
+    seen = windows if kernel == "kxk" else windows[:, :, 4:5]
+    gate = torch.einsum("oct,nctp->nop", layer.gate.conv.weight.flatten(2), seen)
+    gate = normalised(gate, layer.gate.norm) if gate_norm else gate + layer.gate.conv.bias[:, None]
+    expected = value * gate.clamp(min=0)
+    assert 0 < (gate <= 0).double().mean() < 1
     torch.testing.assert_close(layer(x).flatten(2), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("gate_kernel", "taps"), [("1x1", 1), ("kxk", 9)])
-def test_costs_its_formula(gate_kernel, taps: int) -> None:
-    cost = count(LCCL(16, 32, 3, 2, 1, gate_kernel=gate_kernel), (16, 32, 32))
+@pytest.mark.parametrize("knobs", FORMS, ids=str)
+def test_skipping_closed_outputs_gives_the_dense_product(knobs) -> None:
+    layer, x, windows = form(*knobs)
+    _, _, unit, bias = knobs
+    gate = layer.eval().gate(x).flatten(2)
+    assert 0 < (gate == 0).double().mean() < 1
+    conv, *pointwise = [layer.conv] if unit == "product" else layer.conv
+    expected = torch.zeros(2, 7, windows.shape[-1], dtype=torch.float64)
+    for n, channel, position in gate.expand_as(expected).nonzero().tolist():
+        value = (conv.weight[channel].flatten(1) * windows[n, :, :, position]).sum() + (
+            conv.bias[channel] if bias else 0
+        )
+        here = torch.zeros(1, 7, 1, 1, dtype=torch.float64)
+        here[0, channel] = value
+        for module in pointwise:
+            here = module(here)
+        expected[n, channel, position] = here[0, channel, 0, 0] * gate.expand_as(expected)[n, channel, position]
+    dense = layer(x).flatten(2)
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-10)
+    assert torch.equal(dense == 0, expected == 0)
+
+
+@pytest.mark.parametrize("unit", ["product", "relu_product"])
+@pytest.mark.parametrize(("gate", "overhead"), list(zip(GATES, [1 / 288, 1 / 32, 1 / 9], strict=True)))
+def test_costs_its_formula(gate, overhead: float, unit: str) -> None:
+    """What a gate adds to the cost of its 3 x 3 convolution of T = 32 outputs: 1 / (k^2 T), 1 / T, 1 / k^2."""
+    cost = count(LCCL(16, 32, 3, 2, 1, gate_kernel=gate[0], gate_channels=gate[1], unit=unit), (16, 32, 32))
     assert cost.macs_of("conv") == 16 * 16 * 9 * 16 * 32
-    assert cost.macs_of("gate") == 16 * 16 * taps * 16
+    assert cost.macs_of("gate") == pytest.approx(overhead * cost.macs_of("conv"), rel=1e-12)
     assert cost.macs == cost.macs_of("conv") + cost.macs_of("gate")
 
 
-def test_both_branches_learn_the_gate_slowly() -> None:
-    layer = LCCL(4, 4, 3, padding=1, gate_lr_scale=0.25)
+def test_a_gate_for_each_output_keeps_to_the_group() -> None:
+    layer = LCCL(8, 12, 3, padding=1, groups=4, gate_channels="each").eval()
+    x = torch.randn(1, 8, 5, 5)
+    other = x.clone()
+    other[:, :2] = torch.randn(1, 2, 5, 5)  # the inputs of the first group
+    assert torch.equal(layer(x)[:, 3:], layer(other)[:, 3:])
+    cost = count(layer, (8, 5, 5))
+    assert cost.macs_of("conv") == 9 * cost.macs_of("gate")
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_both_branches_learn_the_gate_slowly(gate) -> None:
+    layer = LCCL(4, 4, 3, padding=1, gate_kernel=gate[0], gate_channels=gate[1], gate_lr_scale=0.25)
+    initialise(layer)
     layer(torch.randn(8, 4, 6, 6)).square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in layer.parameters() if parameter.ndim > 1)
     assert layer.gate.lr_scale == 0.25
 
 
-def test_refusals_name_the_argument() -> None:
-    with pytest.raises(ValueError, match="gate_kernel='3x3': must be '1x1' or 'kxk'"):
-        LCCL(4, 4, 3, gate_kernel="3x3")
-    with pytest.raises(ValueError, match="gate_lr_scale=0: must be positive"):
-        LCCL(4, 4, 3, gate_lr_scale=0)
+REFUSED = [
+    ((4, 4, 3), {"gate_kernel": "3x3"}, "gate_kernel='3x3': must be '1x1' or 'kxk'"),
+    ((4, 4, 3), {"gate_channels": "all"}, "gate_channels='all': must be 'shared' or 'each'"),
+    ((4, 4, 3), {"unit": "sum"}, "unit='sum': must be 'product' or 'relu_product'"),
+    ((4, 4, 3), {"gate_lr_scale": 0}, "gate_lr_scale=0: must be positive"),
+    (
+        (4, 8, 3),
+        {"gate_kernel": "kxk", "gate_channels": "each"},
+        "gate_kernel='kxk', gate_channels='each': the gate must cost less than the convolution that it can skip; "
+        "nearest: gate_kernel='1x1', gate_channels='each'",
+    ),
+    ((4, 8, 1), {"gate_channels": "each"}, "nearest: gate_kernel='1x1', gate_channels='shared'"),
+    ((4, 4, 3, 1, 1, 1, 4), {"gate_kernel": "kxk"}, "nearest: gate_kernel='1x1', gate_channels='shared'"),
+    ((4, 4, 1, 1, 0, 1, 4), {}, "nearest: the convolution without a gate"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "knobs", "message"), REFUSED)
+def test_refusals_name_the_argument(arguments, knobs, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LCCL(*arguments, **knobs)
