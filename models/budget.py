@@ -45,7 +45,7 @@ def choose(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float
     if not totals[0] <= budget <= totals[-1]:
         raise ValueError(
             f"a budget of {budget:,.0f} MACs cannot be met by {knob} from {ladder[0]} to {ladder[-1]}: "
-            f"they reach {totals[0]:,} to {totals[-1]:,} MACs"
+            f"they reach {totals[0]:,} to {totals[-1]:,} MACs; choose one in that range, or null for the layer as it is"
         )
     rank = max(rank for rank, total in enumerate(totals) if total <= budget)
     low, high, total = ladder[rank], ladder[min(rank + 1, len(ladder) - 1)], totals[rank]
