@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from data.augment import Flip, crop, cutout, flip, mirrored, normalise
-from data.loader import Batch, Draw, Loader, Process, derive_seed
-from data.mix import mixer
+from data.loader import Batch, Draw, Fetch, Loader, derive_seed
+from data.module import DataModule
 
-SPLIT_SEED = 0  # the held-out split is the same in every run, whatever the run's seed
+ADVICE = "batches are made on the device that trains: train on a faster one, or with a larger network"
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,11 @@ class Arrays:
     test_labels: Tensor
 
 
-class InMemoryData(pl.LightningDataModule):
-    """Training, validation and test batches (images float32 (N, C, S, S), labels int64 (N,)) of one data set.
+class InMemoryData(DataModule):
+    """As DataModule, of images that `load` reads at once.
 
-    The validation images are a fixed `val_fraction` of the training set, never of the test set.
-    `batch_size` counts the images of a step over all processes. Images of another size than
-    `input_size` are resized (bilinear) once. `crop_padding` and `cutout` are pixels, 0 for none. Raises ValueError
-    where the data do not have the declared classes or channels, or the batches do not fit.
+    Images of another size than `input_size` are resized (bilinear) once. `crop_padding` and `cutout` are pixels, 0
+    for none. Raises ValueError where the data do not have the declared classes or channels.
     """
 
     def __init__(
@@ -47,24 +44,28 @@ class InMemoryData(pl.LightningDataModule):
         std: Sequence[float],
         crop_padding: int,
         flip: Flip | None,
-        cutout: int = 0,
-        mixup: float = 0.0,
-        cutmix: float = 0.0,
+        cutout: int,
+        mixup: float,
+        cutmix: float,
         batch_size: int,
         val_fraction: float,
     ) -> None:
-        super().__init__()
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
+        super().__init__(
+            num_classes=num_classes,
+            input_size=input_size,
+            channels=channels,
+            mean=mean,
+            std=std,
+            mixup=mixup,
+            cutmix=cutmix,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+        )
         if not 0 <= cutout <= input_size:
             raise ValueError(f"data.cutout={cutout}: must lie between 0 (none) and data.input_size={input_size}")
         self.root, self.load = Path(root).expanduser(), load
-        self.num_classes, self.input_size, self.channels = num_classes, input_size, channels
-        self.mean, self.std = mean, std
         self.crop_padding, self.cutout = crop_padding, cutout
         self.flip: Flip | None = flip
-        self.mix = mixer(mixup, cutmix, num_classes)
-        self.batch_size, self.val_fraction = batch_size, val_fraction
         self.arrays: Arrays | None = None
 
     def setup(self, stage: str) -> None:
@@ -78,60 +79,31 @@ class InMemoryData(pl.LightningDataModule):
             resize(arrays.test_images, self.input_size),
             arrays.test_labels,
         )
-        self.seed = torch.initial_seed()
-        order = torch.randperm(len(arrays.train_labels), generator=Generator().manual_seed(SPLIT_SEED))
-        num_val = max(1, round(self.val_fraction * len(order)))
-        self.val_index, self.train_index = order.split([num_val, len(order) - num_val])
+        self.train_index, self.val_index = self.split(len(arrays.train_labels))
 
     def train_dataloader(self) -> Loader:
-        assert self.arrays is not None
-        images, labels = self.arrays.train_images[self.train_index], self.arrays.train_labels[self.train_index]
-        return self._loader(images, labels, self.seed)
+        seed = torch.initial_seed()
+        return self.train_loader(
+            len(self.train_index), self._fetch(*self._train(self.train_index), seed), seed=seed, advice=ADVICE
+        )
 
     def val_dataloader(self) -> Loader:
-        assert self.arrays is not None
-        return self._loader(self.arrays.train_images[self.val_index], self.arrays.train_labels[self.val_index], None)
+        return self.eval_loader(len(self.val_index), self._fetch(*self._train(self.val_index), None))
 
     def test_dataloader(self) -> Loader:
         assert self.arrays is not None
-        return self._loader(self.arrays.test_images, self.arrays.test_labels, None)
+        images, labels = self.arrays.test_images, self.arrays.test_labels
+        return self.eval_loader(len(labels), self._fetch(images, labels, None))
 
-    def _loader(self, images: Tensor, labels: Tensor, seed: int | None) -> Loader:
-        trainer = self.trainer
-        assert trainer is not None
-        device = trainer.strategy.root_device
-        images, labels = images.to(device), labels.to(device)
-
-        def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-            change = None if seed is None else self.augmentation(len(labels), epoch)
-            for index in batches:
-                on_device = index.to(device)
-                batch = images[on_device]
-                yield (
-                    normalise(batch, self.mean, self.std) if change is None else change(batch, index),
-                    labels[on_device],
-                )
-
-        return Loader(
-            len(labels),
-            self.batch_size,
-            fetch,
-            process=Process(trainer.global_rank, trainer.world_size),
-            seed=seed,
-            epoch=lambda: trainer.current_epoch,
-            mix=self.mix if seed is not None else None,
-            advice="batches are made on the device that trains; larger data.batch_size, or fewer augmentations",
-        )
-
-    def augmentation(self, num_images: int, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
+    def augmentation(self, num_images: int, seed: int, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
         """A function of (images uint8, their indices) that augments and normalises, for one epoch.
 
         What happens to each image is drawn here, for all at once, so that it depends on nothing but seed and epoch.
         """
-        generator = Generator().manual_seed(derive_seed(self.seed, Draw.CROP, epoch))
+        generator = Generator().manual_seed(derive_seed(seed, Draw.CROP, epoch))
         corners = torch.randint(2 * self.crop_padding + 1, (num_images, 2), generator=generator)
         centres = torch.randint(self.input_size, (num_images, 2), generator=generator)
-        flipped = mirrored(num_images, self.flip, self.seed, epoch) if self.flip else None
+        flipped = mirrored(num_images, self.flip, seed, epoch) if self.flip else None
 
         def augment(images: Tensor, index: Tensor) -> Tensor:
             device = images.device
@@ -143,6 +115,25 @@ class InMemoryData(pl.LightningDataModule):
             return cutout(images, self.cutout, centres[index].to(device)) if self.cutout else images
 
         return augment
+
+    def _train(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.arrays is not None
+        return self.arrays.train_images[index], self.arrays.train_labels[index]
+
+    def _fetch(self, images: Tensor, labels: Tensor, seed: int | None) -> Fetch:
+        """Batches of these images, augmented where there is a seed."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        images, labels = images.to(device), labels.to(device)
+
+        def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+            augment = None if seed is None else self.augmentation(len(labels), seed, epoch)
+            for index in batches:
+                there = index.to(device)
+                batch = images[there]
+                yield augment(batch, index) if augment else normalise(batch, self.mean, self.std), labels[there]
+
+        return fetch
 
     def _check(self, arrays: Arrays) -> None:
         classes = int(torch.cat([arrays.train_labels, arrays.test_labels]).max()) + 1

@@ -22,6 +22,9 @@ DIGITS = {
     "std": [0.319],
     "crop_padding": 2,
     "flip": "random",
+    "cutout": 0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
     "batch_size": 64,
     "val_fraction": 0.1,
 }

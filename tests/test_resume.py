@@ -1,0 +1,51 @@
+"""Killing a run anywhere and starting the same command again changes nothing: real processes, SIGKILL, equal bits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+SMALL = ["model=resnet20", "model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+DIGITS = ["data=digits", "data.batch_size=128"]  # 10 steps an epoch
+
+
+def run(run_dir: Path, arguments: list[str], kill_at_step: int | None = None) -> subprocess.CompletedProcess:
+    script = "train.py" if kill_at_step is None else "tests/train_killed.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL_AT_STEP": str(kill_at_step)}
+    options = [*SMALL, "callbacks.checkpoint.every_steps=4", f"run_dir={run_dir}", *arguments]
+    command = [sys.executable, script, *options]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def checkpoint(run_dir: Path) -> dict[str, Any]:
+    return torch.load(run_dir / "last.ckpt", weights_only=True)
+
+
+def check_resume(tmp_path: Path, *arguments: str) -> None:
+    """10 steps straight against 4, a kill before step 7, and 6 more from the checkpoint."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    done = run(straight, list(arguments))
+    assert done.returncode == 0, done.stderr
+    assert run(killed, list(arguments), kill_at_step=6).returncode != 0
+    assert checkpoint(killed)["global_step"] == 4
+    done = run(killed, list(arguments))
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    ours, expected = checkpoint(killed), checkpoint(straight)
+    assert ours["global_step"] == expected["global_step"] == 10
+    for name, weights in expected["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], weights), name
+    assert ours["loops"]["fit_loop"]["epoch_progress"] == expected["loops"]["fit_loop"]["epoch_progress"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_data_in_memory(tmp_path: Path, processes: int) -> None:
+    strategy = [f"trainer.devices={processes}", f"trainer.strategy={'ddp' if processes > 1 else 'auto'}"]
+    check_resume(tmp_path, *DIGITS, *strategy, "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
