@@ -9,11 +9,23 @@ from typing import Any
 import pytest
 import torch
 
+from scripts.photographs import write_photographs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 SMALL = ["model=resnet20", "model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
 DIGITS = ["data=digits", "data.batch_size=128"]  # 10 steps an epoch
+
+
+FOLDER = ["data=image_folder", "data.num_classes=6", "data.input_size=32", "data.batch_size=12"]  # of 127: 10 steps
+FOLDER += ["data.randaugment=9", "data.erasing=0.25", "data.cutmix=1.0"]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root, 130, 101, (64, 48))
+    return root
 
 
 def run(run_dir: Path, arguments: list[str], kill_at_step: int | None = None) -> subprocess.CompletedProcess:
@@ -45,7 +57,16 @@ def check_resume(tmp_path: Path, *arguments: str) -> None:
     assert ours["loops"]["fit_loop"]["epoch_progress"] == expected["loops"]["fit_loop"]["epoch_progress"]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_data_in_memory(tmp_path: Path, processes: int) -> None:
-    strategy = [f"trainer.devices={processes}", f"trainer.strategy={'ddp' if processes > 1 else 'auto'}"]
-    check_resume(tmp_path, *DIGITS, *strategy, "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
+def processes(number: int) -> list[str]:
+    return [f"trainer.devices={number}", f"trainer.strategy={'ddp' if number > 1 else 'auto'}"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_data_in_memory(tmp_path: Path, number: int) -> None:
+    check_resume(tmp_path, *DIGITS, *processes(number), "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [1, 2])
+def test_image_folders(tmp_path: Path, photographs: Path, number: int, workers: int) -> None:
+    check_resume(tmp_path, *FOLDER, f"data.root={photographs}", f"data.num_workers={workers}", *processes(number))

@@ -15,6 +15,7 @@ NEEDS = {
     "torchvision": ["model.backbone.name=alexnet"],
     "stages": ["model.scope.stages=[1]"],
     "names": ["model.scope.patterns=[a]"],
+    "image_folder": ["data.num_classes=6"],
 }
 
 
