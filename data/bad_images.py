@@ -17,8 +17,6 @@ class BadImages:
     """
 
     def __init__(self, folder: Path, num_images: int, allowed: float) -> None:
-        if not 0 <= allowed < 1:
-            raise ValueError(f"data.bad_share={allowed}: must be a share of the images, from 0 to below 1")
         self.path, self.num_images, self.allowed = folder / FILE, num_images, allowed
         self.known: set[str] = set()
 

@@ -67,6 +67,12 @@ class ImageData(DataModule):
         )
         if channels != 3:
             raise ValueError(f"data.channels={channels}: image files are read as RGB; it must be 3")
+        if not 0 <= bad_share < 1:
+            raise ValueError(f"data.bad_share={bad_share}: must be a share of the images, from 0 to below 1")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"data.num_workers={num_workers}: must be 0 or more, or null for the machine's cores")
+        if start_size is not None and not 32 <= start_size <= input_size:
+            raise ValueError(f"data.start_size={start_size}: must lie between 32 and data.input_size={input_size}")
         self.root, self.load = Path(root).expanduser(), load
         self.training_crop = TrainingCrops(crop_area, flip, randaugment, erasing, mean)
         self.eval_crop = CentreCrop(centre_crop)

@@ -35,7 +35,8 @@ class TrainingSamples(Dataset):
 
     def __getitem__(self, request: Request) -> tuple[Tensor, int, int]:
         position, epoch, size = request
-        for attempt in range(min(ATTEMPTS, len(self))):
+        attempts = min(ATTEMPTS, len(self))
+        for attempt in range(attempts):
             number = int(self.index[(position + attempt) % len(self)])
             try:
                 data = read(self.images, number)
@@ -44,7 +45,7 @@ class TrainingSamples(Dataset):
                 continue
             return image.permute(1, 2, 0), int(self.images.labels[number]), position if attempt else NONE
         name = self.images.name(int(self.index[position]))
-        raise BadImageError(f"{ATTEMPTS} images in a row cannot be read, from {name} on; are these images?")
+        raise BadImageError(f"{attempts} images in a row cannot be read, from {name} on; are these images?")
 
 
 class EvalSamples(Dataset):

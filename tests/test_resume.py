@@ -13,12 +13,14 @@ from scripts.photographs import write_photographs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-SMALL = ["model=resnet20", "model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+RESNET = ["model=resnet20", "model.backbone.depth=8"]
+SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=1"]
 DIGITS = ["data=digits", "data.batch_size=128"]  # 10 steps an epoch
 
 
 FOLDER = ["data=image_folder", "data.num_classes=6", "data.input_size=32", "data.batch_size=12"]  # of 127: 10 steps
 FOLDER += ["data.randaugment=9", "data.erasing=0.25", "data.cutmix=1.0"]
+SHARDS = ["data=imagenet_shards", *FOLDER[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +59,26 @@ def check_resume(tmp_path: Path, *arguments: str) -> None:
     assert ours["loops"]["fit_loop"]["epoch_progress"] == expected["loops"]["fit_loop"]["epoch_progress"]
 
 
+@pytest.fixture(scope="module")
+def shards(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shards")
+    script = [sys.executable, "scripts/make_shards.py", f"root={photographs}", f"out={out}", "images_per_shard=40"]
+    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
+    return out
+
+
 def processes(number: int) -> list[str]:
     return [f"trainer.devices={number}", f"trainer.strategy={'ddp' if number > 1 else 'auto'}"]
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_data_in_memory(tmp_path: Path, number: int) -> None:
-    check_resume(tmp_path, *DIGITS, *processes(number), "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
+def test_data_in_memory(tmp_path: Path) -> None:
+    check_resume(tmp_path, *RESNET, *DIGITS, *processes(2), "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("number", [1, 2])
-def test_image_folders(tmp_path: Path, photographs: Path, number: int, workers: int) -> None:
-    check_resume(tmp_path, *FOLDER, f"data.root={photographs}", f"data.num_workers={workers}", *processes(number))
+def test_image_folders(tmp_path: Path, photographs: Path) -> None:
+    check_resume(tmp_path, *RESNET, *FOLDER, f"data.root={photographs}", "data.num_workers=2", *processes(2))
+
+
+def test_shards_with_dropout(tmp_path: Path, shards: Path) -> None:
+    dropout = ["model=resnet20", "model/backbone=torchvision", "model.backbone.name=squeezenet1_1"]
+    check_resume(tmp_path, *dropout, *SHARDS, f"data.root={shards}", "data.num_workers=2", "data.input_size=64")
