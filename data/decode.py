@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg
 
+JPEG = b"\xff\xd8\xff"
+LARGE = 2**18  # bytes; of smaller files opening them twice costs more than decoding less of them saves
 Box = tuple[int, int, int, int]  # top, left, height, width
 Choose = Callable[[int, int], tuple[Box, tuple[int, int]]]
 
@@ -26,39 +28,46 @@ def decode_region(data: bytes, choose: Choose, *, most_shrink: int = 1) -> Tenso
     (3, height, width) whose memory runs H, W, C. Orientation tags are ignored and the first frame is taken,
     as torchvision's folders and timm do, with which networks' published accuracies were measured.
     """
+    shrink = 1
     try:
-        picture = Image.open(BytesIO(data))  # reads the header alone
-        width, height = picture.size
-        (top, left, rows, columns), size = choose(height, width)
-        shrink = _shrink(picture, (rows, columns), size, most_shrink)
-        image = _decode(picture, data, shrink)  # 3, height / shrink, width / shrink, rounded up
+        image = _decode_jpeg(data) if most_shrink == 1 or len(data) < LARGE else None
+        if image is not None:
+            box, size = choose(image.shape[1], image.shape[2])
+        else:
+            picture = Image.open(BytesIO(data))  # reads the header alone
+            box, size = choose(picture.height, picture.width)
+            if picture.format in ("JPEG", "MPO"):
+                shrink = _shrink(box, size, most_shrink)
+                picture.draft("RGB", (picture.width // shrink, picture.height // shrink))
+            image = torch.from_numpy(_rgb(picture)).permute(2, 0, 1)  # 3, height / shrink, width / shrink, rounded up
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError(str(error)) from error
+    top, left, rows, columns = box
     region = image[:, top // shrink : -(-(top + rows) // shrink), left // shrink : -(-(left + columns) // shrink)]
     # Laid out as H, W, C, the region is scaled twice as fast.
     region = region[None].contiguous(memory_format=torch.channels_last)
     return interpolate(region, size, mode="bilinear", antialias=True)[0]
 
 
-def _shrink(picture: Image.Image, region: tuple[int, int], size: tuple[int, int], most: int) -> int:
-    """How many times smaller a JPEG can be decoded with the region still as large as what it becomes."""
-    if picture.format not in ("JPEG", "MPO"):
-        return 1
-    spare = min(region[0] / size[0], region[1] / size[1])
+def _decode_jpeg(data: bytes) -> Tensor | None:
+    """By torchvision, faster than PIL into a tensor; None of what is no JPEG or what it refuses.
+
+    JPEG only: torchvision's PNG decoder crashes on corrupt files, where PIL raises an error.
+    """
+    if not data.startswith(JPEG):
+        return None
+    try:
+        image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
+    except RuntimeError:
+        return None
+    assert isinstance(image, Tensor)
+    return image
+
+
+def _shrink(box: Box, size: tuple[int, int], most: int) -> int:
+    """How many times smaller an image can be decoded with the box still as large as what it becomes."""
+    spare = min(box[2] / size[0], box[3] / size[1])
     return max(factor for factor in (1, 2, 4, 8) if factor <= max(1, min(spare, most)))
-
-
-def _decode(picture: Image.Image, data: bytes, shrink: int) -> Tensor:
-    """torchvision for JPEG: faster than PIL into a tensor. Its PNG decoder crashes on corrupt files, PIL does not."""
-    if picture.format in ("JPEG", "MPO") and shrink == 1:
-        try:
-            image = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB)
-            assert isinstance(image, Tensor)
-            return image
-        except RuntimeError:
-            pass  # what it refuses PIL may read, or say why not
-    picture.draft("RGB", (picture.width // shrink, picture.height // shrink))
-    return torch.from_numpy(_rgb(picture)).permute(2, 0, 1)
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -93,12 +93,15 @@ class ImageData(DataModule):
         self.train_index, self.val_index = (index.numpy() for index in self.split(len(sets.train)))
 
     def train_dataloader(self) -> Loader:
-        assert self.sets is not None
         seed = torch.initial_seed()
-        samples = TrainingSamples(self.sets.train, self.train_index, self.training_crop, seed)
+        samples = self.training_samples(seed)
         return self.train_loader(
             len(samples), self._fetch(samples, self.training_size), seed=seed, advice=self._advice()
         )
+
+    def training_samples(self, seed: int) -> TrainingSamples:
+        assert self.sets is not None
+        return TrainingSamples(self.sets.train, self.train_index, self.training_crop, seed)
 
     def val_dataloader(self) -> Loader:
         assert self.sets is not None
@@ -133,18 +136,30 @@ class ImageData(DataModule):
         return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size))
 
     def _fetch(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
+        """Batches on the device, normalised there."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        decode = self.decode(samples, size)
+
+        def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+            for images, labels in decode(batches, epoch):
+                images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)  # N, 3, H, W in memory as N, H, W, 3
+                yield normalise(images, self.mean, self.std), labels.to(device, non_blocking=True)
+
+        return fetch
+
+    def decode(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
+        """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W."""
         trainer = self.trainer
         assert trainer is not None
-        device = trainer.strategy.root_device
         bad = BadImages(Path(trainer.default_root_dir), len(samples), self.bad_share)
         plan: list[list[Request]] = []
-        workers = self.workers
         loader = DataLoader(
             samples,
             batch_sampler=plan,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
             generator=torch.Generator(),  # its own: the network's random numbers stay what they are
         )
 
@@ -154,10 +169,8 @@ class ImageData(DataModule):
                 if (replaced != NONE).any():
                     bad.add(_explain(samples, replaced[replaced != NONE].tolist()))
                     images, labels = images[labels != NONE], labels[labels != NONE]
-                    if not len(labels):
-                        continue
-                images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)  # N, 3, H, W in memory as N, H, W, 3
-                yield normalise(images, self.mean, self.std), labels.to(device, non_blocking=True)
+                if len(labels):
+                    yield images, labels
 
         return fetch
 

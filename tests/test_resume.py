@@ -80,5 +80,5 @@ def test_image_folders(tmp_path: Path, photographs: Path) -> None:
 
 
 def test_shards_with_dropout(tmp_path: Path, shards: Path) -> None:
-    dropout = ["model=resnet20", "model/backbone=torchvision", "model.backbone.name=squeezenet1_1"]
+    dropout = ["model=resnet20", "model/backbone=torchvision", "model.backbone.name=squeezenet1_1", "optimizer.lr=1e-3"]
     check_resume(tmp_path, *dropout, *SHARDS, f"data.root={shards}", "data.num_workers=2", "data.input_size=64")
