@@ -68,6 +68,10 @@ class InMemoryData(DataModule):
         self.flip: Flip | None = flip
         self.arrays: Arrays | None = None
 
+    def prepare_data(self) -> None:
+        """In one process of a machine, before the others read: what is missing is downloaded once."""
+        self.setup("fit")
+
     def setup(self, stage: str) -> None:
         if self.arrays is not None:
             return
