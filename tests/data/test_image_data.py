@@ -122,6 +122,27 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(damaged: Path, tmp_p
     assert "truncated" in reason
 
 
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+LOST = {
+    "No such file or directory": Path.unlink,
+    "Too many levels of symbolic links": loop,
+    "the file is empty": lambda path: path.write_bytes(b""),
+    "cannot identify image file": lambda path: path.write_text("an error page"),
+}
+
+
+@pytest.mark.parametrize("reason", LOST)
+def test_a_file_lost_after_it_was_found_is_replaced_and_listed(damaged: Path, tmp_path: Path, reason: str) -> None:
+    data = set_up(damaged, tmp_path)
+    LOST[reason](damaged / "train/china/000002.jpg")
+    assert len(together(data.train_dataloader())[1]) == 48
+    assert reason in (tmp_path / FILE).read_text()
+
+
 def test_an_unreadable_test_image_is_not_counted_but_listed(damaged: Path, tmp_path: Path) -> None:
     _, labels = together(set_up(damaged, tmp_path).test_dataloader())
     assert labels.bincount().tolist() == [2, 2, 1, 2, 2, 2]
