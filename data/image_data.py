@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from data.augment import normalise
 from data.bad_images import BadImages
 from data.crops import CentreCrop, TrainingCrops
-from data.decode import BadImageError
 from data.images import ImageSets
 from data.loader import Batch, Fetch, Loader
 from data.module import DataModule
-from data.samples import NONE, EvalSamples, Request, TrainingSamples, read
-
-Samples = TrainingSamples | EvalSamples
+from data.samples import EvalSamples, TrainingSamples
+from data.workers import Samples, decoded_batches
 
 
 class ImageData(DataModule):
@@ -150,29 +147,10 @@ class ImageData(DataModule):
 
     def decode(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
         """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W."""
-        trainer = self.trainer
-        assert trainer is not None
-        bad = BadImages(Path(trainer.default_root_dir), len(samples), self.bad_share)
-        plan: list[list[Request]] = []
-        loader = DataLoader(
-            samples,
-            batch_sampler=plan,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-            generator=torch.Generator(),  # its own: the network's random numbers stay what they are
-        )
-
-        def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-            plan[:] = [[Request(position, epoch, size(epoch)) for position in batch.tolist()] for batch in batches]
-            for images, labels, replaced in loader:
-                if (replaced != NONE).any():
-                    bad.add(_explain(samples, replaced[replaced != NONE].tolist()))
-                    images, labels = images[labels != NONE], labels[labels != NONE]
-                if len(labels):
-                    yield images, labels
-
-        return fetch
+        assert self.trainer is not None
+        bad = BadImages(Path(self.trainer.default_root_dir), len(samples), self.bad_share)
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return decoded_batches(samples, size, bad, num_workers=self.workers, pin_memory=on_gpu)
 
     @property
     def workers(self) -> int:
@@ -188,15 +166,3 @@ class ImageData(DataModule):
             f"data.num_workers is {self.workers} (this process may use {cores} cores); more of them help up to the "
             "cores, then smaller files (shorter side 256 to 400 pixels), a faster disk, or scripts/make_shards.py"
         )
-
-
-def _explain(samples: Samples, positions: list[int]) -> Iterator[tuple[str, str]]:
-    """Names of unreadable images, each with the reason, found by trying once more."""
-    for position in positions:
-        number = int(samples.index[position])
-        reason = "readable at the second attempt"
-        try:
-            CentreCrop(1.0)(read(samples.images, number), 32)
-        except BadImageError as error:
-            reason = str(error)
-        yield samples.images.name(number), reason
