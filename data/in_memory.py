@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from data.augment import normalise, random_crop, random_flip
+from data.augment import Flip, crop, cutout, flip, mirrored, normalise
+from data.loader import Batch, Draw, Fetch, Loader, derive_seed
+from data.module import DataModule
 
-SPLIT_SEED = 0  # the held-out split is the same in every run, whatever the run's seed
+ADVICE = "batches are made on the device that trains: train on a faster one, or with a larger network"
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,11 @@ class Arrays:
     test_labels: Tensor
 
 
-class InMemoryData(pl.LightningDataModule):
-    """Training, validation and test batches (images float32 (N, C, S, S), labels int64 (N,)) of one data set.
+class InMemoryData(DataModule):
+    """As DataModule, of images that `load` reads at once.
 
-    The validation images are a fixed `val_fraction` of the training set, never of the test set.
-    `batch_size` counts the images of a step over all processes. Images of another size than
-    `input_size` are resized (bilinear) once. Raises ValueError where the data do not have the
-    declared classes or channels, or the batches do not fit.
+    Images of another size than `input_size` are resized (bilinear) once. `crop_padding` and `cutout` are pixels, 0
+    for none. Raises ValueError where the data do not have the declared classes or channels.
     """
 
     def __init__(
@@ -44,19 +43,34 @@ class InMemoryData(pl.LightningDataModule):
         mean: Sequence[float],
         std: Sequence[float],
         crop_padding: int,
-        flip: bool,
+        flip: Flip | None,
+        cutout: int,
+        mixup: float,
+        cutmix: float,
         batch_size: int,
         val_fraction: float,
     ) -> None:
-        super().__init__()
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
+        super().__init__(
+            num_classes=num_classes,
+            input_size=input_size,
+            channels=channels,
+            mean=mean,
+            std=std,
+            mixup=mixup,
+            cutmix=cutmix,
+            batch_size=batch_size,
+            val_fraction=val_fraction,
+        )
+        if not 0 <= cutout <= input_size:
+            raise ValueError(f"data.cutout={cutout}: must lie between 0 (none) and data.input_size={input_size}")
         self.root, self.load = Path(root).expanduser(), load
-        self.num_classes, self.input_size, self.channels = num_classes, input_size, channels
-        self.mean, self.std = mean, std
-        self.crop_padding, self.flip = crop_padding, flip
-        self.batch_size, self.val_fraction = batch_size, val_fraction
+        self.crop_padding, self.cutout = crop_padding, cutout
+        self.flip: Flip | None = flip
         self.arrays: Arrays | None = None
+
+    def prepare_data(self) -> None:
+        """In one process of a machine, before the others read: what is missing is downloaded once."""
+        self.setup("fit")
 
     def setup(self, stage: str) -> None:
         if self.arrays is not None:
@@ -69,59 +83,61 @@ class InMemoryData(pl.LightningDataModule):
             resize(arrays.test_images, self.input_size),
             arrays.test_labels,
         )
-        order = torch.randperm(len(arrays.train_labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-        self.val_index, self.train_index = order.split([self.num_val, len(order) - self.num_val])
+        self.train_index, self.val_index = self.split(len(arrays.train_labels))
 
-    @property
-    def num_val(self) -> int:
-        assert self.arrays is not None
-        return max(1, round(self.val_fraction * len(self.arrays.train_labels)))
-
-    def train_dataloader(self) -> "Batches":
-        assert self.arrays is not None
-        assert self.trainer is not None
-        local_size, rest = divmod(self.batch_size, self.trainer.world_size)
-        if rest or local_size < 1:
-            raise ValueError(
-                f"data.batch_size={self.batch_size} must be a multiple of the {self.trainer.world_size} processes"
-            )
-        if self.batch_size > len(self.train_index):
-            raise ValueError(
-                f"data.batch_size={self.batch_size}: there are only {len(self.train_index)} training images"
-            )
-        images, labels = self.arrays.train_images[self.train_index], self.arrays.train_labels[self.train_index]
-        return self._batches(images, labels, local_size, self.augment)
-
-    def val_dataloader(self) -> "Batches":
-        assert self.arrays is not None
-        images, labels = self.arrays.train_images[self.val_index], self.arrays.train_labels[self.val_index]
-        return self._batches(images, labels, self.batch_size, None)
-
-    def test_dataloader(self) -> "Batches":
-        assert self.arrays is not None
-        return self._batches(self.arrays.test_images, self.arrays.test_labels, self.batch_size, None)
-
-    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Random crop and flip of a batch of uint8 images (N, C, S, S)."""
-        if self.crop_padding:
-            images = random_crop(images, self.crop_padding, generator)
-        return random_flip(images, generator) if self.flip else images
-
-    def _batches(self, images: Tensor, labels: Tensor, batch_size: int, augment: "Augment | None") -> "Batches":
-        trainer = self.trainer
-        assert trainer is not None
-        device = trainer.strategy.root_device
-        return Batches(
-            images.to(device),
-            labels.to(device),
-            batch_size,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            to_input=lambda batch: normalise(batch, self.mean, self.std),
-            augment=augment,
-            # Order and augmentation depend on the seed and the epoch alone, so that a resumed run repeats them.
-            seed=lambda: torch.initial_seed() + 1_000_003 * trainer.current_epoch,
+    def train_dataloader(self) -> Loader:
+        seed = torch.initial_seed()
+        return self.train_loader(
+            len(self.train_index), self._fetch(*self._train(self.train_index), seed), seed=seed, advice=ADVICE
         )
+
+    def val_dataloader(self) -> Loader:
+        return self.eval_loader(len(self.val_index), self._fetch(*self._train(self.val_index), None))
+
+    def test_dataloader(self) -> Loader:
+        assert self.arrays is not None
+        images, labels = self.arrays.test_images, self.arrays.test_labels
+        return self.eval_loader(len(labels), self._fetch(images, labels, None))
+
+    def augmentation(self, num_images: int, seed: int, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """A function of (images uint8, their indices) that augments and normalises, for one epoch.
+
+        What happens to each image is drawn here, for all at once, so that it depends on nothing but seed and epoch.
+        """
+        generator = Generator().manual_seed(derive_seed(seed, Draw.CROP, epoch))
+        corners = torch.randint(2 * self.crop_padding + 1, (num_images, 2), generator=generator)
+        centres = torch.randint(self.input_size, (num_images, 2), generator=generator)
+        flipped = mirrored(num_images, self.flip, seed, epoch) if self.flip else None
+
+        def augment(images: Tensor, index: Tensor) -> Tensor:
+            device = images.device
+            if self.crop_padding:
+                images = crop(images, self.crop_padding, corners[index].to(device))
+            if flipped is not None:
+                images = flip(images, flipped[index].to(device))
+            images = normalise(images, self.mean, self.std)
+            return cutout(images, self.cutout, centres[index].to(device)) if self.cutout else images
+
+        return augment
+
+    def _train(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.arrays is not None
+        return self.arrays.train_images[index], self.arrays.train_labels[index]
+
+    def _fetch(self, images: Tensor, labels: Tensor, seed: int | None) -> Fetch:
+        """Batches of these images, augmented where there is a seed."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        images, labels = images.to(device), labels.to(device)
+
+        def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+            augment = None if seed is None else self.augmentation(len(labels), seed, epoch)
+            for index in batches:
+                there = index.to(device)
+                batch = images[there]
+                yield augment(batch, index) if augment else normalise(batch, self.mean, self.std), labels[there]
+
+        return fetch
 
     def _check(self, arrays: Arrays) -> None:
         classes = int(torch.cat([arrays.train_labels, arrays.test_labels]).max()) + 1
@@ -130,54 +146,6 @@ class InMemoryData(pl.LightningDataModule):
         for images in (arrays.train_images, arrays.test_images):
             if images.shape[1] != self.channels:
                 raise ValueError(f"data.channels={self.channels}, but the images have {images.shape[1]}")
-
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-class Batches:
-    """One pass over images and labels in batches; shuffled, augmented and cut to whole batches where it trains.
-
-    Processes take every world_size-th image. In evaluation each image comes exactly once: nothing is
-    padded, so the last batches of two processes may differ in size or number.
-    """
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        *,
-        rank: int,
-        world_size: int,
-        to_input: Callable[[Tensor], Tensor],
-        augment: Augment | None,
-        seed: Callable[[], int],
-    ) -> None:
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.rank, self.world_size = rank, world_size
-        self.to_input, self.augment, self.seed = to_input, augment, seed
-
-    def __len__(self) -> int:
-        if self.augment:
-            return len(self.labels) // (self.batch_size * self.world_size)
-        local = len(range(self.rank, len(self.labels), self.world_size))
-        return -(-local // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator(self.images.device).manual_seed(self.seed())
-        order = self._order(generator)[self.rank :: self.world_size]
-        for index in order.split(self.batch_size)[: len(self)]:
-            images = self.images[index]
-            if self.augment:
-                images = self.augment(images, generator)
-            yield self.to_input(images), self.labels[index]
-
-    def _order(self, generator: torch.Generator) -> Tensor:
-        device = self.images.device
-        if self.augment:
-            return torch.randperm(len(self.labels), generator=generator, device=device)
-        return torch.arange(len(self.labels), device=device)
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -72,6 +73,14 @@ class Classifier(Epochwise, pl.LightningModule):
                 f"the training loss is {loss} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
                 "optimizer.lr or lengthen scheduler.warmup_epochs (finished epochs are kept in run_dir/last.ckpt)"
             )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        within_epoch = bool(self.train_tally.batches)
+        checkpoint["train_sums"] = self.train_tally.sums() if within_epoch else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["train_sums"]:
+            self.train_tally.earlier = checkpoint["train_sums"]
 
     def on_train_epoch_end(self) -> None:
         totals = self.train_tally.close()

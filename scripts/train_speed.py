@@ -134,6 +134,7 @@ class _Repeat:
     def __init__(self, batch: Batch, steps: int) -> None:
         self.batch, self.steps = batch, steps
         self.batch_size = len(batch[1])
+        self.waited, self.advice = 0.0, ""
 
     def __len__(self) -> int:
         return self.steps

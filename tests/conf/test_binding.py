@@ -15,6 +15,7 @@ NEEDS = {
     "torchvision": ["model.backbone.name=alexnet"],
     "stages": ["model.scope.stages=[1]"],
     "names": ["model.scope.patterns=[a]"],
+    "image_folder": ["data.num_classes=6"],
 }
 
 
@@ -34,7 +35,7 @@ WRONG = [
     ("optimizer.lr=fast", "optimizer.lr='fast'"),
     ("model.backbone.shortcut=C", "model.backbone.shortcut='C'"),
     ("trainer.max_epochs=[1]", r"trainer.max_epochs=\[1\]"),
-    ("+callbacks.checkpoint.every=1", "callbacks.checkpoint.every: LastEpoch takes no such argument"),
+    ("+callbacks.checkpoint.every=1", "callbacks.checkpoint.every: Last takes no such argument"),
 ]
 
 

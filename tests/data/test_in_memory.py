@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data.augment import normalise, random_crop, random_flip
+from data.augment import crop, cutout, flip, mirrored, normalise
 from data.digits import digits
 from data.fake import fake
-from data.in_memory import Batches, InMemoryData, resize
+from data.in_memory import InMemoryData, resize
+from data.loader import Loader
 
 DIGITS = {
     "num_classes": 10,
@@ -20,7 +21,10 @@ DIGITS = {
     "mean": [0.306],
     "std": [0.319],
     "crop_padding": 2,
-    "flip": True,
+    "flip": "random",
+    "cutout": 0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
     "batch_size": 64,
     "val_fraction": 0.1,
 }
@@ -34,7 +38,7 @@ def set_up(load: Callable = digits, *, rank: int = 0, world_size: int = 1, epoch
     return data
 
 
-def images(batches: Batches) -> torch.Tensor:
+def images(batches: Loader) -> torch.Tensor:
     return torch.cat([batch for batch, _ in batches])
 
 
@@ -53,7 +57,7 @@ def test_splits_are_disjoint_fixed_and_complete() -> None:
 def test_batches_are_normalised_float_images_of_the_input_size() -> None:
     batch, labels = next(iter(set_up().train_dataloader()))
     assert (batch.shape, batch.dtype, labels.dtype) == ((64, 1, 16, 16), torch.float32, torch.int64)
-    everything = images(set_up(crop_padding=0, flip=False).train_dataloader())
+    everything = images(set_up(crop_padding=0, flip=None).train_dataloader())
     assert everything.mean().abs() < 0.02
     assert (everything.std() - 1).abs() < 0.02
 
@@ -87,6 +91,37 @@ def test_processes_share_a_training_batch() -> None:
         set_up(world_size=3).train_dataloader()
 
 
+def test_an_epoch_goes_on_where_it_stopped() -> None:
+    options = {"epoch": 2, "flip": "alternating", "cutout": 4, "mixup": 0.2, "cutmix": 1.0}
+    straight = list(set_up(**options).train_dataloader())
+    loader = set_up(**options).train_dataloader()
+    batches = iter(loader)
+    for _ in range(7):
+        next(batches)
+    resumed = set_up(**options).train_dataloader()
+    resumed.load_state_dict(loader.state_dict())
+    for (images_, labels), (expected, expected_labels) in zip(resumed, straight[7:], strict=True):
+        assert torch.equal(images_, expected)
+        assert torch.equal(labels, expected_labels)
+    assert len(list(resumed)) == len(straight)  # the next epoch is whole again
+
+
+def test_what_happens_to_an_image_does_not_depend_on_the_number_of_processes() -> None:
+    whole = images(set_up(epoch=1).train_dataloader())
+    shared = [images(set_up(rank=rank, world_size=2, epoch=1).train_dataloader()) for rank in (0, 1)]
+    assert torch.equal(whole[0::2], shared[0])
+    assert torch.equal(whole[1::2], shared[1])
+
+
+def test_mixed_labels_say_how_much_of_which_class_is_seen() -> None:
+    mixed, labels = next(iter(set_up(mixup=1.0, crop_padding=0, flip=None).train_dataloader()))
+    plain, classes = next(iter(set_up(crop_padding=0, flip=None).train_dataloader()))
+    assert labels.shape == (64, 10)
+    share = labels.gather(1, classes[:, None])[:, 0]
+    share = share[classes != classes.roll(1)][0]  # of two different classes; the same in the whole batch
+    torch.testing.assert_close(mixed, share * plain + (1 - share) * plain.roll(1, 0), rtol=1e-4, atol=1e-4)
+
+
 def test_mismatches_are_explained() -> None:
     with pytest.raises(ValueError, match="data.num_classes=7, but the labels run from 0 to 9"):
         set_up(num_classes=7)
@@ -98,28 +133,42 @@ def test_mismatches_are_explained() -> None:
         set_up(batch_size=2000).train_dataloader()
     with pytest.raises(ValueError, match="data.val_fraction=1.0: must lie between 0 and 1"):
         set_up(val_fraction=1.0)
+    with pytest.raises(ValueError, match="data.cutout=17: must lie between 0 .none. and data.input_size=16"):
+        set_up(cutout=17)
+    with pytest.raises(ValueError, match="data.mixup=-1: must be 0"):
+        set_up(mixup=-1)
     with pytest.raises(ValueError, match="data.load.num_images=5: at least one for each of the 10 classes"):
         set_up(partial(fake, num_images=5, num_classes=10, input_size=16, channels=1))
 
 
-def test_crops_are_windows_of_the_padded_image() -> None:
-    generator = torch.Generator().manual_seed(0)
+def test_crops_are_the_asked_windows_of_the_padded_image() -> None:
     batch = torch.randint(1, 256, (200, 2, 6, 6), dtype=torch.uint8)
-    crops = random_crop(batch, 1, generator)
-    found = set()
-    for image, crop in zip(torch.nn.functional.pad(batch, (1, 1, 1, 1)), crops, strict=True):
-        windows = [(y, x) for y in range(3) for x in range(3) if torch.equal(image[:, y : y + 6, x : x + 6], crop)]
-        assert len(windows) == 1
-        found.update(windows)
-    assert len(found) == 9  # every window occurs
+    corners = torch.randint(3, (200, 2))
+    padded = torch.nn.functional.pad(batch, (1, 1, 1, 1))
+    for image, (top, left), cropped in zip(padded, corners.tolist(), crop(batch, 1, corners), strict=True):
+        assert torch.equal(cropped, image[:, top : top + 6, left : left + 6])
 
 
-def test_flips_mirror_about_half_of_the_images() -> None:
-    batch = torch.randint(256, (1000, 1, 4, 4), dtype=torch.uint8)
-    flipped = random_flip(batch, torch.Generator().manual_seed(0))
-    mirrored = (flipped == batch.flip(3)).flatten(1).all(1)
-    assert 440 < mirrored.sum() < 560
-    assert torch.equal(flipped[~mirrored], batch[~mirrored])
+def test_flips_mirror_the_asked_images() -> None:
+    batch = torch.randint(256, (3, 1, 4, 4), dtype=torch.uint8)
+    flipped = flip(batch, torch.tensor([True, False, True]))
+    assert torch.equal(flipped, torch.stack([batch[0].flip(2), batch[1], batch[2].flip(2)]))
+
+
+def test_flips_are_random_or_alternate() -> None:
+    random, alternating = ([mirrored(1000, kind, 7, epoch) for epoch in range(3)] for kind in ("random", "alternating"))
+    for draw in (*random, *alternating):
+        assert 440 < draw.sum() < 560
+    assert 400 < (random[0] != random[1]).sum() < 600
+    assert torch.equal(alternating[0], ~alternating[1])
+    assert torch.equal(alternating[0], alternating[2])
+
+
+def test_cutout_zeroes_one_square_a_part_of_it_outside() -> None:
+    cut = cutout(torch.ones(3, 2, 8, 8), 4, torch.tensor([[4, 4], [0, 0], [7, 4]]))
+    assert (cut == 0).sum((1, 2, 3)).tolist() == [2 * 16, 2 * 4, 2 * 12]
+    assert cut[0, :, 2:6, 2:6].sum() == 0
+    assert cut[1, :, :2, :2].sum() == 0
 
 
 def test_normalise_is_channelwise() -> None:

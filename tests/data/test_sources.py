@@ -1,15 +1,20 @@
 """Reading data sets from folders in the layouts that users have; no network."""
 
 import gzip
+import hashlib
 import pickle
+import shutil
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data import cifar, fashion_mnist
-from data.cifar import cifar10
+from data.cifar import cifar10, cifar100
 from data.fashion_mnist import fashion_mnist as load_fashion_mnist
 
 
@@ -37,19 +42,104 @@ def test_fashion_mnist_reads_both_layouts(tmp_path: Path, monkeypatch, layout: s
     assert arrays.train_labels.tolist() == list(range(7))
 
 
-def test_cifar10_reads_the_python_batches(tmp_path: Path, monkeypatch) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    data = np.random.default_rng(0).integers(0, 256, (4, 3072), np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+LABELS = [0, 9, 3, 5]
+
+
+@pytest.fixture
+def batches(tmp_path: Path, monkeypatch) -> Path:
+    """torchvision's folder of CIFAR-10 with four images a file; the checksums, of the real files, are left out."""
+    folder = tmp_path / "root/cifar-10-batches-py"
+    folder.mkdir(parents=True)
     for name in [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]:
-        (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [0, 9, 3, 5]}))
+        (folder / name).write_bytes(pickle.dumps({"data": PIXELS.reshape(4, 3072), "labels": LABELS}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    monkeypatch.setattr(cifar.CIFAR10, "_check_integrity", lambda self: True)  # the checksums are of the real files
+    monkeypatch.setattr(cifar.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    arrays = cifar10(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def archive(batches: Path, monkeypatch) -> Path:
+    """The same as an archive alone."""
+    path = batches.parent / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(batches, batches.name)
+    shutil.rmtree(batches)
+    monkeypatch.setattr(cifar.CIFAR10, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+def check(arrays) -> None:
     assert arrays.train_images.shape == (20, 3, 32, 32)
-    assert torch.equal(arrays.test_images, torch.from_numpy(data).view(4, 3, 32, 32))  # red, green, blue planes
-    assert arrays.test_labels.tolist() == [0, 9, 3, 5]
+    assert torch.equal(arrays.test_images, torch.from_numpy(PIXELS))  # red, green, blue planes
+    assert arrays.test_labels.tolist() == LABELS
+
+
+def test_cifar10_reads_the_python_batches(batches: Path) -> None:
+    check(cifar10(batches.parent))
+
+
+def test_cifar10_unpacks_the_archive_without_a_download(archive: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cifar, "download_url", None)
+    check(cifar10(archive.parent))
+
+
+def test_a_damaged_archive_is_explained_and_not_downloaded_again(archive: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cifar, "download_url", None)
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(
+        ValueError, match="cifar-10-python.tar.gz is not CIFAR-10: its MD5 sum .* remove it and run again"
+    ):
+        cifar10(archive.parent)
+
+
+def test_a_damaged_folder_is_explained(batches: Path, monkeypatch) -> None:
+    monkeypatch.setattr(cifar.CIFAR10, "_check_integrity", lambda self: False)
+    with pytest.raises(ValueError, match="cifar-10-batches-py is incomplete or damaged; remove it and run again"):
+        cifar10(batches.parent)
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "label"), [(cifar10, "cifar10", "label"), (cifar100, "cifar100", "fine_label")]
+)
+def test_cifar_reads_parquet_files(tmp_path: Path, load, name: str, label: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / name / "plain_text"
+    folder.mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"{name} holds no train.*.parquet; download the data set there again"):
+        load(tmp_path)
+    for part in ("train", "test"):
+        pictures = []
+        for pixels in PIXELS:
+            buffer = BytesIO()
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(buffer, "PNG")
+            pictures.append({"bytes": buffer.getvalue(), "path": None})
+        parquet.write_table(pyarrow.table({"img": pictures, label: LABELS}), folder / f"{part}-00000-of-00001.parquet")
+    arrays = load(tmp_path)
+    assert torch.equal(arrays.test_images, torch.from_numpy(PIXELS))
+    assert arrays.train_labels.tolist() == LABELS
+
+
+def test_cifar_is_downloaded_whole_from_the_first_host_that_answers(archive: Path, tmp_path: Path, monkeypatch) -> None:
+    asked = []
+
+    def serve(url: str, root: Path, filename: str, md5: str) -> None:
+        asked.append(url)
+        if len(asked) == 1:
+            (root / filename).write_bytes(b"cut short")
+            raise RuntimeError("File not found or corrupted.")
+        shutil.copy(archive, root / filename)
+
+    monkeypatch.setattr(cifar, "download_url", serve)
+    root = tmp_path / "empty"
+    root.mkdir()
+    check(cifar10(root))
+    assert asked == list(cifar.TEN.urls)
+    check(cifar10(root))
+    assert len(asked) == 2  # never a second time
+    assert not list(root.glob("*.partial"))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +155,9 @@ def test_a_failed_download_is_explained(tmp_path: Path, monkeypatch) -> None:
     def offline(*arguments, **named):
         raise OSError("no route to host")
 
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    monkeypatch.setattr(cifar, "download_url", offline)
     with pytest.raises(
-        OSError, match=r"CIFAR-10 is not in .*could not be downloaded \(no route to host\); put cifar-10"
+        OSError, match=r"CIFAR-10 is not in .*could not be downloaded \(.*no route to host.*\); put cifar-10"
     ):
         cifar10(tmp_path)
+    assert not list(tmp_path.iterdir())

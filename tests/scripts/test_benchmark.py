@@ -22,6 +22,20 @@ def test_the_train_benchmark_pairs_ours_with_a_plainer_way() -> None:
         assert row["ours_images_per_second"] > 0
 
 
+@pytest.mark.slow
+def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
+    short = ["benchmark.photographs=60", "benchmark.images=20", "benchmark.batch_size=10", "benchmark.repeats=1"]
+    script = [sys.executable, "scripts/benchmark.py", "benchmark=data", *short, "format=json"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 6
+    for row in rows:
+        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+    assert rows[0]["ratio"] > 5  # a tensor pipeline against images one by one: far enough for any machine
+    assert float(rows[-1]["agreement"].split()[3]) < 2  # of 255, the decoders' and filters' rounding
+
+
 def test_a_benchmark_must_be_chosen() -> None:
     done = subprocess.run([sys.executable, "scripts/benchmark.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1

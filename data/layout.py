@@ -1,0 +1,64 @@
+"""Explain what is wrong with a tree of image folders."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+EXPECTED = "root/train/<class>/<image>.jpg and root/val/<class>/<image>.jpg"
+ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
+
+
+def check_root(root: Path) -> None:
+    """ValueError where `root` has no train and val folder, with what seems to lie there instead."""
+    missing = [name for name in ("train", "val") if not (root / name).is_dir()]
+    if not missing:
+        return
+    if not root.is_dir():
+        raise ValueError(f"no folder {root}; set data.root (or DATA_ROOT) to the folder that holds train/ and val/")
+    raise ValueError(f"{root} has no folder {' and no folder '.join(missing)}; expected {EXPECTED}. {_instead(root)}")
+
+
+def check_folder(folder: Path, classes: Sequence[str], loose: Sequence[str]) -> None:
+    """ValueError where images lie in `folder` itself, or where nothing does."""
+    if loose:
+        raise ValueError(
+            f"{folder} holds {len(loose):,} images outside any class folder, such as {loose[0]}: their classes are "
+            f"unknown; expected {EXPECTED}. ImageNet's validation images come this way: move each into the folder of "
+            "its class, which the devkit (ILSVRC2012_validation_ground_truth.txt) or Kaggle's LOC_val_solution.csv name"
+        )
+    if not classes:
+        raise ValueError(f"{folder} is empty; expected {EXPECTED}")
+
+
+def check_classes(root: Path, train: Sequence[str], val: Sequence[str]) -> None:
+    """ValueError where the classes of training and test differ: every label after the first would be wrong."""
+    lost, new = [sorted(set(a) - set(b)) for a, b in ((train, val), (val, train))]
+    if lost or new:
+        parts = [f"{root / 'val'} lacks {_some(lost)}"] if lost else []
+        parts += [f"{root / 'train'} lacks {_some(new)}"] if new else []
+        raise ValueError(f"the classes of train and val differ: {'; '.join(parts)}. Both must have the same folders")
+
+
+def check_class(folder: Path, num_images: int, skipped: Mapping[str, int]) -> None:
+    """ValueError where a class has no images."""
+    if not num_images:
+        other = f" (files of other kinds so far: {', '.join(skipped)})" if skipped else ""
+        raise ValueError(f"{folder} holds no images{other}; fill it, or remove the class from train and val")
+
+
+def _instead(root: Path) -> str:
+    archives = [name for name in ARCHIVES if (root / name).exists()]
+    if archives:
+        return (
+            f"There are ImageNet's archives ({', '.join(archives)}): unpack the training archive and the one it "
+            "holds for each class into train/<class>, the validation images into val/<class>; the devkit is not read"
+        )
+    for inner in (root / "ILSVRC/Data/CLS-LOC", root / "Data/CLS-LOC", root / "imagenet", root / "ILSVRC2012"):
+        if (inner / "train").is_dir():
+            return f"Did you mean data.root={inner}?"
+    found = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    return f"It holds {_some(found)}" if found else "It is empty"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,64 @@
+"""What is said of waiting for data, with a loader that really makes the trainer wait."""
+
+import time
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from callbacks.data_wait import DataWait
+from data.loader import Loader, Process
+
+
+class Net(pl.LightningModule):
+    def __init__(self, seconds_a_step: float) -> None:
+        super().__init__()
+        self.seconds_a_step = seconds_a_step
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx: int) -> torch.Tensor:
+        time.sleep(self.seconds_a_step)
+        return self.layer(batch[0]).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(seconds_a_batch: float, seconds_a_step: float, num_images: int, epochs: int) -> None:
+    def fetch(batches, epoch: int):
+        for index in batches:
+            time.sleep(seconds_a_batch)
+            yield index[:, None].float(), index
+
+    loader = Loader(
+        num_images, 2, fetch, process=Process(0, 1), seed=1, epoch=lambda: trainer.current_epoch, advice="buy a disk"
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=[DataWait()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Net(seconds_a_step), loader)
+
+
+@pytest.mark.parametrize(("batch", "step", "least", "most"), [(0.02, 0.004, 50, 95), (0.0, 0.03, 0, 9)])
+def test_waiting_is_measured_once_and_above_a_tenth_comes_with_advice(
+    caplog, batch: float, step: float, least: int, most: int
+) -> None:
+    with caplog.at_level("INFO", "callbacks.data_wait"):
+        fit(batch, step, 60, 2)
+    lines = [record.message for record in caplog.records if record.name == "callbacks.data_wait"]
+    assert lines[0].startswith("waiting for data: ")
+    assert lines[0].endswith("% of the time of 29 steps")
+    assert least <= int(lines[0].split(":")[1].split("%")[0]) <= most
+    assert lines[1:] == (["to wait less: buy a disk"] if least else [])
+
+
+def test_it_stops_after_a_hundred_steps(caplog) -> None:
+    with caplog.at_level("INFO", "callbacks.data_wait"):
+        fit(0.0, 0.0, 300, 1)
+    assert "of the time of 100 steps" in caplog.text

@@ -1,0 +1,150 @@
+"""Decoding and cropping against PIL and torchvision on real photographs, and on files that are not what they say."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torchvision import transforms
+
+from data.crops import CentreCrop, TrainingCrops
+from data.decode import LARGE, BadImageError, decode_region
+
+FLOWER = Image.fromarray(load_sample_images().images[1])  # 640 x 427
+PLAIN = {"crop_area": [0.08, 1.0], "flip": True, "randaugment": 0, "erasing": 0.0, "mean": [0.485, 0.456, 0.406]}
+
+
+def encoded(image: Image.Image = FLOWER, kind: str = "JPEG", **options) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """The whole image (H, W, 3) as we read it."""
+    return decode_region(data, lambda h, w: ((0, 0, h, w), (h, w))).permute(1, 2, 0).numpy()
+
+
+def pil(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+READABLE: dict[str, Callable[[], bytes]] = {
+    "jpeg": encoded,
+    "progressive": lambda: encoded(progressive=True),
+    "grayscale": lambda: encoded(FLOWER.convert("L")),
+    "cmyk": lambda: encoded(FLOWER.convert("CMYK")),
+    "png": lambda: encoded(kind="PNG"),
+    "transparent": lambda: encoded(FLOWER.convert("RGBA"), "PNG"),
+    "palette": lambda: encoded(FLOWER.convert("P"), "PNG"),
+    "one bit": lambda: encoded(FLOWER.convert("1"), "PNG"),
+    "webp": lambda: encoded(kind="WEBP"),
+    "bmp": lambda: encoded(kind="BMP"),
+    "tiff": lambda: encoded(kind="TIFF"),
+    "animated gif": lambda: encoded(kind="GIF", save_all=True, append_images=[FLOWER.rotate(180)]),
+}
+
+
+@pytest.mark.parametrize("kind", READABLE)
+def test_what_pil_reads_is_read_alike(kind: str) -> None:
+    data = READABLE[kind]()
+    assert difference(pixels(data), pil(data)) < 0.5
+
+
+def test_sixteen_bits_keep_their_upper_eight() -> None:
+    grey = np.asarray(FLOWER.convert("L"))
+    data = encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG")
+    assert np.array_equal(pixels(data)[:, :, 1], grey)
+
+
+def test_orientation_tags_are_ignored_as_torchvision_does() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pixels(encoded(exif=exif)).shape == (427, 640, 3)
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "cannot identify"),
+    "text named .jpg": (b"not an image\n" * 20, "cannot identify"),
+    "truncated": (encoded()[: len(encoded()) // 2], "truncated"),
+    "last bytes lost": (encoded()[:-2], "truncated"),
+    "header alone": (encoded()[:300], "."),
+    "truncated png": (encoded(kind="PNG")[:5000], "truncated"),
+    "corrupt png": (encoded(kind="PNG")[:3000] + bytes(500) + encoded(kind="PNG")[3500:], "."),
+    "floating point": (encoded(FLOWER.convert("F"), "TIFF"), "floating-point"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_what_is_no_image_is_refused_with_the_reason(kind: str) -> None:
+    data, reason = UNREADABLE[kind]
+    with pytest.raises(BadImageError, match=reason):
+        pixels(data)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (640, 427), (300, 225)])
+def test_the_evaluation_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    reference = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    data = encoded(FLOWER.resize(size), quality=90)
+    ours = CentreCrop(0.875)(data, 224).permute(1, 2, 0).numpy()
+    assert difference(ours, np.asarray(reference(Image.open(BytesIO(data))))) < 0.1
+
+
+def test_training_crops_follow_their_seed_and_torchvisions_distribution() -> None:
+    crop = TrainingCrops(**PLAIN)
+    data = encoded()
+    assert torch.equal(crop(data, 64, 5), crop(data, 64, 5))
+    assert not torch.equal(crop(data, 64, 5), crop(data, 64, 6))
+    before = torch.get_rng_state()
+    crop(data, 64, 7)
+    assert torch.equal(before, torch.get_rng_state())  # a network's dropout stays what it was
+    reference = transforms.Compose([transforms.RandomResizedCrop(64), transforms.RandomHorizontalFlip()])
+    ours = np.stack([crop(data, 64, seed).permute(1, 2, 0).numpy() for seed in range(300)]).astype(float)
+    theirs = np.stack([np.asarray(reference(FLOWER)) for _ in range(300)]).astype(float)
+    assert abs(ours.mean() - theirs.mean()) < 3
+    assert abs(ours.std() - theirs.std()) < 3
+    mirrored = np.abs(ours.mean((0, 3)) - ours.mean((0, 3))[:, ::-1]).mean()
+    assert mirrored < 5  # as many to the left as to the right
+
+
+def test_large_photographs_are_decoded_smaller_where_the_crop_allows() -> None:
+    data = encoded(FLOWER.resize((2000, 1334), Image.Resampling.BICUBIC), quality=98)
+    assert len(data) > LARGE
+
+    def box(height: int, width: int):
+        return (101, 77, 1000, 1500), (224, 224)
+
+    exact, fast = decode_region(data, box), decode_region(data, box, most_shrink=8)
+    assert fast.shape == exact.shape
+    assert 0 < difference(exact.numpy(), fast.numpy()) < 4
+
+
+def test_randaugment_and_erasing_change_images() -> None:
+    data = encoded()
+    plain = TrainingCrops(**PLAIN)(data, 64, 3)
+    assert not torch.equal(plain, TrainingCrops(**{**PLAIN, "randaugment": 9})(data, 64, 3))
+    erased = TrainingCrops(**{**PLAIN, "erasing": 1.0})(data, 64, 3)
+    mean = torch.tensor([124, 116, 104], dtype=torch.uint8)[:, None, None]
+    where = (erased != plain).any(0)
+    assert 0.01 < where.float().mean() < 0.4
+    assert (erased == mean)[:, where].all()
+
+
+MISTAKES = [
+    ({"crop_area": [0.5, 0.1]}, "data.crop_area=.0.5, 0.1.: must be two shares"),
+    ({"randaugment": 31}, "data.randaugment=31: must lie between 0 .off. and 30"),
+    ({"erasing": 2.0}, "data.erasing=2.0: must be a probability"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_mistakes_are_explained(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingCrops(**{**PLAIN, **change})

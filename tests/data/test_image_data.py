@@ -1,0 +1,198 @@
+"""Batches of image files: the same whatever reads them, and what becomes of images that cannot be read."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from data.bad_images import FILE
+from data.decode import BadImageError
+from data.folder import image_folder
+from data.image_data import ImageData
+from data.loader import Loader
+from scripts.photographs import write_photographs
+
+OPTIONS = {
+    "num_classes": 6,
+    "input_size": 32,
+    "channels": 3,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "crop_area": [0.08, 1.0],
+    "flip": True,
+    "randaugment": 9,
+    "erasing": 0.25,
+    "centre_crop": 0.875,
+    "start_size": None,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "batch_size": 12,
+    "val_fraction": 0.1,
+    "num_workers": 0,
+    "bad_share": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root, 60, 12, (64, 48))
+    return root
+
+
+@pytest.fixture
+def damaged(photographs: Path, tmp_path: Path) -> Path:
+    """Half of one training and of one test image is lost."""
+    root = Path(shutil.copytree(photographs, tmp_path / "root"))
+    for path in (root / "train/china/000002.jpg", root / "val/china/000002.jpg"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return root
+
+
+def set_up(root: Path, run_dir: Path, *, rank: int = 0, world_size: int = 1, epoch: int = 0, **changes) -> ImageData:
+    torch.manual_seed(1)
+    data = ImageData(str(root), image_folder, **{**OPTIONS, **changes})
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        global_rank=rank,
+        world_size=world_size,
+        num_devices=1,
+        current_epoch=epoch,
+        max_epochs=10,
+        default_root_dir=run_dir,
+    )
+    data.setup("fit")
+    return data
+
+
+def together(loader: Loader) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = zip(*loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_workers_and_processes_change_nothing(photographs: Path, tmp_path: Path) -> None:
+    loader = set_up(photographs, tmp_path, num_workers=2, epoch=3).train_dataloader()
+    images, labels = together(loader)
+    assert (images.shape, images.dtype, labels.dtype) == ((48, 3, 32, 32), torch.float32, torch.int64)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    here, _ = together(set_up(photographs, tmp_path, epoch=3).train_dataloader())
+    assert torch.equal(images, here)
+    assert not torch.equal(images, together(set_up(photographs, tmp_path, epoch=4).train_dataloader())[0])
+    for rank in (0, 1):
+        half, half_labels = together(set_up(photographs, tmp_path, rank=rank, world_size=2, epoch=3).train_dataloader())
+        assert torch.equal(images[rank::2], half)
+        assert torch.equal(labels[rank::2], half_labels)
+
+
+def test_an_epoch_goes_on_where_it_stopped_and_the_next_is_whole(photographs: Path, tmp_path: Path) -> None:
+    data = set_up(photographs, tmp_path, num_workers=2, cutmix=1.0)
+    straight = list(data.train_dataloader())
+    assert data.loader.waited > 0
+    again = set_up(photographs, tmp_path, num_workers=2, cutmix=1.0)
+    again.load_state_dict({"delivered": 3, "classes": data.sets.classes if data.sets else []})
+    resumed = again.train_dataloader()
+    for (images, labels), (expected, expected_labels) in zip(resumed, straight[3:], strict=True):
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
+    assert len(list(resumed)) == len(straight) == 4
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_evaluation_sees_each_image_once(photographs: Path, tmp_path: Path, world_size: int) -> None:
+    parts = [
+        together(set_up(photographs, tmp_path, rank=rank, world_size=world_size).test_dataloader())
+        for rank in range(world_size)
+    ]
+    labels = torch.cat([labels for _, labels in parts])
+    assert labels.bincount().tolist() == [2] * 6
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_unreadable_image_is_replaced_counted_and_listed(damaged: Path, tmp_path: Path, num_workers: int) -> None:
+    data = set_up(damaged, tmp_path, num_workers=num_workers)
+    for epoch in range(2):
+        data.trainer.current_epoch = epoch  # type: ignore[union-attr, misc]
+        assert len(together(data.train_dataloader())[1]) == 48
+    listed = (tmp_path / FILE).read_text().splitlines()
+    assert len(listed) == 1  # once, whatever the number of epochs
+    name, reason = listed[0].split("\t")
+    assert name == str(damaged / "train/china/000002.jpg")
+    assert "truncated" in reason
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+LOST = {
+    "No such file or directory": Path.unlink,
+    "Too many levels of symbolic links": loop,
+    "the file is empty": lambda path: path.write_bytes(b""),
+    "cannot identify image file": lambda path: path.write_text("an error page"),
+}
+
+
+@pytest.mark.parametrize("reason", LOST)
+def test_a_file_lost_after_it_was_found_is_replaced_and_listed(damaged: Path, tmp_path: Path, reason: str) -> None:
+    data = set_up(damaged, tmp_path)
+    LOST[reason](damaged / "train/china/000002.jpg")
+    assert len(together(data.train_dataloader())[1]) == 48
+    assert reason in (tmp_path / FILE).read_text()
+
+
+def test_an_unreadable_test_image_is_not_counted_but_listed(damaged: Path, tmp_path: Path) -> None:
+    _, labels = together(set_up(damaged, tmp_path).test_dataloader())
+    assert labels.bincount().tolist() == [2, 2, 1, 2, 2, 2]
+    assert (tmp_path / FILE).read_text().startswith(str(damaged / "val/china/000002.jpg"))
+
+
+def test_too_many_unreadable_images_stop_the_run(damaged: Path, tmp_path: Path) -> None:
+    loader = set_up(damaged, tmp_path, bad_share=0.01).train_dataloader()
+    with pytest.raises(
+        BadImageError, match="1 of 54 images cannot be read, more than data.bad_share=0.01 allows; they are"
+    ):
+        list(loader)
+    for path in damaged.glob("train/*/*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(BadImageError, match="54 images in a row cannot be read, from .* on; are these images?"):
+        list(set_up(damaged, tmp_path).train_dataloader())
+
+
+def test_the_classes_are_kept_in_the_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    data = set_up(photographs, tmp_path)
+    data.train_dataloader()
+    state = data.state_dict()
+    assert state["classes"] == ["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
+    state["classes"][2] = "cat"
+    with pytest.raises(ValueError, match="trained on 6 classes, from astronaut to rocket; .* has other ones"):
+        data.load_state_dict(state)
+
+
+def test_training_crops_grow(photographs: Path, tmp_path: Path) -> None:
+    data = set_up(photographs, tmp_path, input_size=224, start_size=128)
+    sizes = [data.training_size(epoch) for epoch in range(10)]
+    assert (sizes[0], sizes[-1]) == (128, 224)
+    assert sizes == sorted(sizes)
+    assert set(sizes) == {128, 160, 192, 224}
+    small = set_up(photographs, tmp_path, input_size=64, start_size=32)
+    assert together(small.train_dataloader())[0].shape[2:] == (32, 32)
+
+
+MISTAKES = [
+    ({"num_classes": 10}, "data.num_classes=10, but .* has 6 classes; set data.num_classes=6"),
+    ({"channels": 1, "mean": [0.5], "std": [0.5]}, "data.channels=1: image files are read as RGB"),
+    ({"mean": [0.5]}, "data.mean=.0.5.: must have one value for each of data.channels=3"),
+    ({"centre_crop": 1.2}, "data.centre_crop=1.2: must be a share"),
+    ({"bad_share": 1.0}, "data.bad_share=1.0: must be a share"),
+    ({"start_size": 300}, "data.start_size=300: must lie between 32 and data.input_size=32"),
+    ({"num_workers": -1}, "data.num_workers=-1: must be 0 or more"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_mistakes_are_explained(photographs: Path, tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        set_up(photographs, tmp_path, **change)
