@@ -16,6 +16,7 @@ V1 = {
     1.0: (4_231_976, 568_740_352, 418_121_728, 290_675_200, 186_400_768),
     0.75: (2_585_560, 325_400_448, 239_273_472, 166_396_800, 106_770_432),
     0.5: (1_331_592, 149_497_088, 109_970_432, 76_524_800, 49_160_192),
+    0.25: (470_072, 41_030_272, 30_212_608, 21_059_200, 13_570_048),
 }
 
 
@@ -26,9 +27,7 @@ def test_v1_widths_and_resolutions(width: float, resolution: int) -> None:
 
 
 def test_v1_other_widths() -> None:
-    """0.25 as printed by its authors (0.47 M, 41 M); 0.3 and 1.3 as pytorchcv builds them."""
-    params, macs = counted(mobilenetv1, 224, width=0.25)
-    assert (round(params / 1e6, 2), round(macs / 1e6)) == (0.47, 41)
+    """As pytorchcv builds them."""
     assert counted(mobilenetv1, 224, width=0.3) == (609_004, 56_340_656)
     assert counted(mobilenetv1, 224, width=1.3) == (6_718_156, 946_483_376)
 
