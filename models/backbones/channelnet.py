@@ -49,11 +49,15 @@ def channelnet(
     )
 
 
-class Residual(nn.Sequential):
-    """x + what its children make of it: (N, C, H, W) -> (N, C, H, W)."""
+class Residual(nn.Module):
+    """x + branch(x): (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, *branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return x + self.branch(x)
 
 
 def _group_module(channels: int, groups: int, fuse: bool) -> nn.Module:
