@@ -23,9 +23,7 @@ SMALL_INPUT = 64  # px; up to here the first two halvings are left out
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
-def ghostnet(
-    num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
-) -> nn.Module:
+def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
     """Every width but the head's 1280 times `width`, rounded to multiples of 4 and never below 90 % of it.
 
     For inputs of at most 64 px the stem and the first bottleneck with a stride keep the size.
@@ -36,7 +34,8 @@ def ghostnet(
         raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
     net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
     if input_size <= SMALL_INPUT:
-        first = net.get_submodule("blocks.1.0")
-        for conv in (net.conv_stem, first.get_submodule("conv_dw"), first.get_submodule("shortcut.0")):
+        for name in ("conv_stem", "blocks.1.0.conv_dw", "blocks.1.0.shortcut.0"):
+            conv = net.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
             conv.stride = (1, 1)
     return net
