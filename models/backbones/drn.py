@@ -24,11 +24,10 @@ def drn(
     """DRN-C-26, -42, -58, -109 or DRN-D-22, -38, -54, -105: an eighth of the resolution to the end, at any size.
 
     Source: Yu, Koltun, Funkhouser 2017, "Dilated Residual Networks", arXiv:1705.09914. Eight levels: two narrow
-    ones instead of a max pooling, the four of a ResNet, the last two dilated by 2 and 4 instead of
-    strided, and two without shortcuts, dilated by 2 and 1, against gridding. The first and last two are of basic
-    blocks in C and of single convolutions in D.
-    Differs: C-58's seventh level has no projection; the authors' code makes one there (1.05 M parameters)
-    and leaves it out of the sum.
+    ones instead of a max pooling, the four of a ResNet, the last two dilated by 2 and 4 instead of strided, and two
+    without shortcuts, dilated by 2 and 1, against gridding. The first and last two are of basic blocks in C and of
+    single convolutions in D.
+    Differs: the authors' code gives the seventh level of C-58 a projection (1.05 M parameters) that it never adds.
     """
     if input_size < SMALLEST:
         raise ValueError(f"input_size={input_size}: three halvings must leave at least 2 x 2; nearest: {SMALLEST}")

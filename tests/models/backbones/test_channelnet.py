@@ -55,6 +55,7 @@ def test_any_size_from_17(version, size: int) -> None:
 
 REFUSALS = [
     ({"input_size": 16}, "input_size=16: .* nearest: 17"),
+    ({"width": 0.03}, "width=0.03: .* nearest: 0.03125"),
     ({"groups": 3}, "groups=3 must divide the 512 channels of width=1; nearest: 2"),
     ({"version": "v3", "width": 0.5}, "width=0.5: v3 needs a channel a class, but has 512 for 1000; nearest: 0.977"),
 ]
@@ -68,4 +69,4 @@ def test_refusals(own, message: str) -> None:
 
 def test_the_nearest_width_works() -> None:
     with torch.device("meta"):
-        channelnet(version="v3", width=0.978)
+        channelnet(version="v3", width=0.977)
