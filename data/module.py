@@ -38,12 +38,12 @@ class DataModule(pl.LightningDataModule):
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
         for name, values in (("mean", mean), ("std", std)):
-            if len(values) != channels:
+            if len(values) not in (1, channels):
                 raise ValueError(
-                    f"data.{name}={list(values)}: must have one value for each of data.channels={channels}"
+                    f"data.{name}={list(values)}: must have one value, or one for each of data.channels={channels}"
                 )
         self.num_classes, self.input_size, self.channels = num_classes, input_size, channels
-        self.mean, self.std = mean, std
+        self.mean, self.std = (list(values) * (channels // len(values)) for values in (mean, std))
         self.mix = mixer(mixup, cutmix, num_classes)
         self.batch_size, self.val_fraction = batch_size, val_fraction
         self.resume: dict[str, int] | None = None

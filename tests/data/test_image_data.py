@@ -184,7 +184,7 @@ def test_training_crops_grow(photographs: Path, tmp_path: Path) -> None:
 MISTAKES = [
     ({"num_classes": 10}, "data.num_classes=10, but .* has 6 classes; set data.num_classes=6"),
     ({"channels": 1, "mean": [0.5], "std": [0.5]}, "data.channels=1: image files are read as RGB"),
-    ({"mean": [0.5]}, "data.mean=.0.5.: must have one value for each of data.channels=3"),
+    ({"mean": [0.5, 0.5]}, "data.mean=.0.5, 0.5.: must have one value, or one for each of data.channels=3"),
     ({"centre_crop": 1.2}, "data.centre_crop=1.2: must be a share"),
     ({"bad_share": 1.0}, "data.bad_share=1.0: must be a share"),
     ({"start_size": 300}, "data.start_size=300: must lie between 32 and data.input_size=32"),
