@@ -83,4 +83,5 @@ class SICUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.project(self.depthwise_norm(self.depthwise(x))))
-        return torch.relu(x + y if self.residual else y)
+        # Not relu: its backward pass reads its output, which an in-place ReLU of the network may overwrite.
+        return (x + y if self.residual else y).clamp(min=0)

@@ -26,7 +26,9 @@ COUNTS = [
 KNOBS = {preact_resnet: ("depth", "block", "shortcut"), wide_resnet: ("depth", "widen_factor", "dropout")}
 
 
-@pytest.mark.parametrize(("backbone", "own", "params", "macs"), COUNTS, ids=str)
+@pytest.mark.parametrize(
+    ("backbone", "own", "params", "macs"), COUNTS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_counts(backbone, own, params: int, macs: int) -> None:
     with torch.device("meta"):
         cost = count(backbone(**dict(zip(KNOBS[backbone], own, strict=True))), (3, 32, 32))
