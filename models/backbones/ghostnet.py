@@ -1,0 +1,42 @@
+"""GhostNet: timm's network at any width.
+
+Source: Han, Wang, Tian, Guo, Xu, Xu 2020, "GhostNet", arXiv:1911.11907, table 1.
+"""
+
+from timm.models.ghostnet import GhostNet
+from torch import nn
+
+SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
+# Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.
+BOTTLENECKS = [
+    [[3, 16, 16, 0, 1]],
+    [[3, 48, 24, 0, 2]],
+    [[3, 72, 24, 0, 1]],
+    [[5, 72, 40, SE, 2]],
+    [[5, 120, 40, SE, 1]],
+    [[3, 240, 80, 0, 2]],
+    [[3, 200, 80, 0, 1], [3, 184, 80, 0, 1], [3, 184, 80, 0, 1], [3, 480, 112, SE, 1], [3, 672, 112, SE, 1]],
+    [[5, 672, 160, SE, 2]],
+    [[5, 960, 160, 0, 1], [5, 960, 160, SE, 1], [5, 960, 160, 0, 1], [5, 960, 160, SE, 1]],
+]
+SMALL_INPUT = 64  # px; up to here the first two halvings are left out
+SMALLEST = 9  # px; three halvings leave 2 x 2
+
+
+def ghostnet(
+    num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
+) -> nn.Module:
+    """Every width but the head's 1280 times `width`, rounded to multiples of 4 and never below 90 % of it.
+
+    For inputs of at most 64 px the stem and the first bottleneck with a stride keep the size.
+    """
+    if width <= 0:
+        raise ValueError(f"width={width}: must be positive; nearest of the paper's: 0.5")
+    if input_size < SMALLEST:
+        raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
+    net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
+    if input_size <= SMALL_INPUT:
+        first = net.get_submodule("blocks.1.0")
+        for conv in (net.conv_stem, first.get_submodule("conv_dw"), first.get_submodule("shortcut.0")):
+            conv.stride = (1, 1)
+    return net
