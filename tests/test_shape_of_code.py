@@ -11,7 +11,7 @@ OWN = {"train", "conf", "models", "data", "callbacks", "scripts"}
 MAY_IMPORT = {
     "conf": {"conf"},
     "models/layers": {"models.geometry"},
-    "models/backbones": {"models.layers", "models.geometry"},
+    "models/backbones": {"models.backbones", "models.layers", "models.geometry", "models.meta"},
     "models": {"models"},
     "data": {"data"},
     "callbacks": {"callbacks", "models"},

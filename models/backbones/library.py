@@ -8,6 +8,8 @@ import timm
 import torchvision
 from torch import nn
 
+from models.meta import run_on_meta
+
 log = logging.getLogger(__name__)
 
 SMALL_INPUT = 64  # px; up to here a stem that subsamples costs more accuracy than it saves time
@@ -20,25 +22,29 @@ def library_network(
     *,
     name: str,
     library: Literal["timm", "torchvision"] = "timm",
+    output_stride: int | None = None,
 ) -> nn.Module:
     """`name` of `library`, untrained, for images (N, in_channels, input_size, input_size).
 
     For inputs of at most 64 px a stem that subsamples is replaced by a 3x3 convolution of stride 1
-    without pooling, and the log says so.
+    without pooling, and the log says so; what then has less than 2 x 2 before the last pooling is refused.
+    `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of striding them.
     """
     net = (
-        _from_timm(name, num_classes, in_channels)
+        _from_timm(name, num_classes, in_channels, output_stride)
         if library == "timm"
         else _from_torchvision(name, num_classes, in_channels)
     )
     if input_size <= SMALL_INPUT:
         _small_stem(net, name, input_size)
+        _require_room(net, name, input_size, in_channels)
     return net
 
 
-def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
+def _from_timm(name: str, num_classes: int, in_channels: int, output_stride: int | None) -> nn.Module:
     _require_known(name, timm.list_models(), "timm")
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    extra = {"output_stride": output_stride} if output_stride else {}
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **extra)
 
 
 def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -97,3 +103,26 @@ def _stem_pool(net: nn.Module) -> str:
         if isinstance(module, nn.MaxPool2d):
             return name if convs <= 3 else ""
     return ""
+
+
+def _require_room(net: nn.Module, name: str, input_size: int, in_channels: int) -> None:
+    if _last_map(net, input_size, in_channels) >= 2:
+        return
+    larger = range(input_size + 1, SMALL_INPUT + 1)
+    nearest = next((size for size in larger if _last_map(net, size, in_channels) >= 2), 224)
+    raise ValueError(f"input_size={input_size}: {name} must have 2 x 2 before its last pooling; nearest: {nearest}")
+
+
+def _last_map(net: nn.Module, input_size: int, in_channels: int) -> int:
+    """How wide the last convolution larger than 1x1 leaves its map; 0 where the network cannot run."""
+    widths = [0]
+    spatial = [module for module in net.modules() if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1]
+    hooks = [conv.register_forward_hook(lambda _, args, out: widths.append(out.shape[-1])) for conv in spatial]
+    try:
+        run_on_meta(net, (1, in_channels, input_size, input_size))
+    except (AssertionError, RuntimeError):  # of the libraries, whose networks need not take every size
+        return 0
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return widths[-1]
