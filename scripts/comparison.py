@@ -1,22 +1,28 @@
 """Our side of a published figure: counted on the meta device, or read from the results of runs; and how they compare."""
 
 import json
+import os
+from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from hydra import compose
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from conf import binding
+from conf import binding, schema
+from conf.launch import FOLDER
 from models.build import Input, build, paper_input
 from models.cost import Cost, count
 from scripts.published import NOT_RUN, RANKS, Row
@@ -55,6 +61,31 @@ class Comparison:
         """Per cent of the published value."""
         assert self.ours is not None
         return 100 * abs(self.ours - self.row.figure.value) / abs(self.row.figure.value)
+
+
+def compare_all(rows: list[Row], runs: list[dict[str, Any]]) -> list[Comparison]:
+    """Every row compared, in their order; the rows of one network together, on every core."""
+    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.network].append(place)
+    done: list[Comparison | None] = [None] * len(rows)
+    with ProcessPoolExecutor(min(len(places), os.cpu_count() or 1), initializer=_start_worker) as pool:
+        groups = pool.map(_compare_group, ([rows[place] for place in group] for group in places.values()), repeat(runs))
+        for group, comparisons in zip(places.values(), groups, strict=True):
+            for place, comparison in zip(group, comparisons, strict=True):
+                done[place] = comparison
+    return [comparison for comparison in done if comparison]
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    schema.register()
+    GlobalHydra.instance().clear()
+    initialize_config_dir(str(FOLDER), version_base=None)
+
+
+def _compare_group(rows: list[Row], runs: list[dict[str, Any]]) -> list[Comparison]:
+    return [compare(row, runs) for row in rows]
 
 
 def compare(row: Row, runs: list[dict[str, Any]]) -> Comparison:
@@ -130,18 +161,22 @@ def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
 
 
 def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    params = network_cost(row.network, **row.input).params
-    candidates = [run for run in runs if run["params"] == params]
-    if not candidates:
+    on_same_data = [run for run in runs if run["data"] == _experiment(f"experiment={row.experiment}")[1]]
+    if not on_same_data:  # the usual case: the network itself need not be composed
         return []
     size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
-    overrides = [f"experiment={row.experiment}", *row.network, *size, "run_dir=here"]
-    composed = compose("train", overrides, return_hydra_config=True)
+    wanted = recipe(*_experiment(f"experiment={row.experiment}", *row.network, *size))
+    return [run for run in on_same_data if recipe(run["config"], run["data"]) == wanted]
+
+
+@cache
+def _experiment(*overrides: str) -> tuple[dict[str, Any], str]:
+    """The configuration of an experiment and the name of its data set."""
+    composed = compose("train", [*overrides, "run_dir=here"], return_hydra_config=True)
     data = composed.hydra.runtime.choices["data"]
-    OmegaConf.set_struct(composed, False)
-    del composed["hydra"]
-    wanted = recipe(_plain(composed), data)
-    return [run for run in candidates if recipe(run["config"], run["data"]) == wanted]
+    with open_dict(composed):
+        del composed["hydra"]
+    return _plain(composed), data
 
 
 def recipe(config: dict[str, Any], data: str) -> dict[str, Any]:

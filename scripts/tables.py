@@ -15,24 +15,23 @@ import json
 from omegaconf import DictConfig
 
 from conf.launch import launch
-from scripts.published import read
+from scripts.published import COUNTED, read
 
 if TYPE_CHECKING:
     from scripts.comparison import Comparison
 
 COLUMNS = ("row", "quantity", "published", "ours", "status")
 LEGEND = (
-    "exact: ours rounds to the printed digits. One multiply-add is one MAC, of convolutions and linear layers; "
+    "exact: ours rounds to the printed digits; (counted): not printed, counted from the layer table. One multiply-add is one MAC, of convolutions and linear layers; "
     "parameters include biases and normalisation unless the quantity says otherwise."
 )
 
 
 def main(config: DictConfig) -> None:
     """Compare and print; status 1 where a row is worse than recorded."""
-    from scripts.comparison import compare, finished_runs
+    from scripts.comparison import compare_all, finished_runs
 
-    rows, runs = read(config.paper), finished_runs()
-    done = [compare(row, runs) for row in rows]
+    done = compare_all(read(config.paper), finished_runs())
     print(FORMATS[config.format.name](done))
     worse = [comparison for comparison in done if comparison.is_worse]
     for comparison in worse:
@@ -122,7 +121,8 @@ def _tables(done: "list[Comparison]") -> "Iterator[tuple[tuple[str, str], Iterat
 def _cells(comparison: "Comparison") -> tuple[str, ...]:
     row, ours = comparison.row, comparison.ours
     text = "" if ours is None else f"{ours:,.2f}" if ours < 1000 else f"{ours:,.0f}"
-    return row.row, row.quantity, row.figure.printed, text, comparison.status
+    quantity = row.quantity + (" (counted)" if row.source == COUNTED else "")
+    return row.row, quantity, row.figure.printed, text, comparison.status
 
 
 def summary(done: "list[Comparison]") -> str:
