@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import present
+from conf import binding, present
 from conf.launch import launch
 from conf.run import Run, claim, refuse_foreign, settle
 
@@ -38,7 +38,6 @@ def train(run: Run) -> record.Record | None:
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
-    from conf import binding
     from models.build import Input, build
 
     log_to_stderr()

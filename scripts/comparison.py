@@ -1,33 +1,23 @@
-"""Our side of a published figure: counted on the meta device, or read from the results of runs; and how they compare."""
+"""Published rows beside ours: what each comparison comes to, and all of them on every core."""
 
-import json
 import os
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from itertools import repeat
-from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 
-from conf import binding, schema
+from conf import schema
 from conf.launch import FOLDER
-from models.build import Input, build, paper_input
-from models.cost import Cost, count
+from scripts.counts import counted
 from scripts.published import NOT_RUN, RANKS, Row
-
-RESULTS = Path(__file__).parents[1] / "results"
+from scripts.runs import measured
 
 
 @dataclass(frozen=True)
@@ -105,101 +95,3 @@ def outcome(row: Row, ours: float) -> str:
     if difference <= row.figure.half_unit * (1 + 1e-9):
         return "exact"
     return "within" if difference <= row.tolerance / 100 * abs(row.figure.value) else "differs"
-
-
-def counted(row: Row) -> float:
-    """The quantity of `row`, from a network of no data and no memory."""
-    cost = layer_cost(row.network, row.conv) if row.conv else network_cost(row.network, **row.input)
-    match row.quantity:
-        case "params":
-            ours = cost.params
-        case "params_without_norm":
-            ours = cost.params - sum(layer.params for layer in cost.layers if "Norm" in layer.kind)
-        case "macs":
-            ours = cost.macs
-        case _:  # a ratio
-            ours = network_cost(row.against, **row.input).macs / cost.macs
-    return row.times * ours
-
-
-@cache
-def network_cost(network: tuple[str, ...], input_size: int | None = None, num_classes: int | None = None) -> Cost:
-    """Cost of the network that these overrides make, for its own paper's input or the one given."""
-    model = _model(network)
-    given = {"size": input_size, "num_classes": num_classes}
-    shape = replace(paper_input(model["backbone"]), **{key: value for key, value in given.items() if value})
-    with torch.device("meta"):
-        if model["layer"].func is nn.Conv2d:  # as it is: no need to rebuild it and count it again
-            return count(_as_it_is(model["backbone"], shape), shape.shape)
-        return build(**model, data=shape).cost
-
-
-def _as_it_is(backbone: Callable[..., nn.Module], shape: Input) -> nn.Module:
-    return backbone(num_classes=shape.num_classes, input_size=shape.size, in_channels=shape.channels)
-
-
-@cache
-def layer_cost(network: tuple[str, ...], conv: tuple[int, ...]) -> Cost:
-    """Cost of the layer of these overrides in place of a convolution (in, out, kernel) with bias, at one position."""
-    inputs, outputs, kernel = conv
-    with torch.device("meta"):
-        return count(_model(network)["layer"](inputs, outputs, kernel, 1, kernel // 2, 1, 1, True), (inputs, 1, 1))
-
-
-@cache
-def _model(network: tuple[str, ...]) -> dict[str, Any]:
-    config = compose("complexity", list(network))
-    binding.check(_plain(config))
-    return instantiate(config.model, _convert_="all")
-
-
-def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
-    """The mean of the row's quantity over the runs of its recipe, whatever their seeds; None where there is none."""
-    if row.experiment is None or not (found := _runs_of(row, runs)):
-        return None
-    return row.times * fmean(_quantity(run, row.quantity) for run in found)
-
-
-def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    on_same_data = [run for run in runs if run["data"] == _experiment(f"experiment={row.experiment}")[1]]
-    if not on_same_data:  # the usual case: the network itself need not be composed
-        return []
-    size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
-    wanted = recipe(*_experiment(f"experiment={row.experiment}", *row.network, *size))
-    return [run for run in on_same_data if recipe(run["config"], run["data"]) == wanted]
-
-
-@cache
-def _experiment(*overrides: str) -> tuple[dict[str, Any], str]:
-    """The configuration of an experiment and the name of its data set."""
-    composed = compose("train", [*overrides, "run_dir=here"], return_hydra_config=True)
-    data = composed.hydra.runtime.choices["data"]
-    with open_dict(composed):
-        del composed["hydra"]
-    return _plain(composed), data
-
-
-def recipe(config: dict[str, Any], data: str) -> dict[str, Any]:
-    """What two runs of one published row have in common."""
-    parts = {key: config[key] for key in ("model", "optimizer", "scheduler", "label_smoothing", "gate_penalty")}
-    chosen = {key: config["data"][key] for key in ("input_size", "batch_size", "flip")}
-    return parts | chosen | {"data": data, "epochs": config["trainer"]["max_epochs"]}
-
-
-def _quantity(run: dict[str, Any], quantity: str) -> float:
-    match quantity:
-        case "top1_error" | "top5_error":
-            return 100 - run[quantity.removesuffix("_error")]
-        case "reduction":
-            return 100 * (1 - run["macs_effective"] / run["baseline_macs"])
-    return run[quantity]
-
-
-def finished_runs(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The result of every run that is kept in `folder`."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
-    return [run for run in found if "config" in run and "top1" in run]
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return OmegaConf.to_container(config, resolve=True)  # pyright: ignore[reportReturnType]

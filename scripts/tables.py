@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 COLUMNS = ("row", "quantity", "published", "ours", "status")
 LEGEND = (
-    "exact: ours rounds to the printed digits; (counted): not printed, counted from the layer table. One multiply-add is one MAC, of convolutions and linear layers; "
-    "parameters include biases and normalisation unless the quantity says otherwise."
+    "exact: ours rounds to the printed digits; (counted): not printed, counted from the layer table. "
+    "One multiply-add is one MAC, of convolutions and linear layers; parameters include biases and normalisation "
+    "unless the quantity says otherwise."
 )
 
 
 def main(config: DictConfig) -> None:
     """Compare and print; status 1 where a row is worse than recorded."""
-    from scripts.comparison import compare_all, finished_runs
+    from scripts.comparison import compare_all
+    from scripts.runs import finished_runs
 
     done = compare_all(read(config.paper), finished_runs())
     print(FORMATS[config.format.name](done))
     worse = [comparison for comparison in done if comparison.is_worse]
     for comparison in worse:
         row = comparison.row
-        print(
-            f"{row.paper}, {row.row}, {row.quantity}: {comparison.status}; recorded: {row.recorded}", file=sys.stderr
-        )
+        print(f"{row.paper}, {row.row}, {row.quantity}: {comparison.status}; recorded: {row.recorded}", file=sys.stderr)
     if worse:
         sys.exit(1)
 
@@ -55,9 +55,9 @@ def entry(comparison: "Comparison") -> dict[str, Any]:
         "table": row.table,
         "row": row.row,
         "quantity": row.quantity,
-        "published": row.figure.value,
+        "published": _number(row.figure.value),
         "printed": row.figure.printed,
-        "ours": comparison.ours,
+        "ours": None if comparison.ours is None else _number(comparison.ours),
         "tolerance": row.tolerance,
         "status": comparison.status,
         "recorded": row.recorded,
@@ -69,13 +69,19 @@ def entry(comparison: "Comparison") -> dict[str, Any]:
     }
 
 
+def _number(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
 def as_table(done: "list[Comparison]") -> str:
     lines = []
     for (paper, table), group in _tables(done):
         cells = [COLUMNS, *map(_cells, group)]
         widths = [max(len(line[column]) for line in cells) for column in range(4)]
         lines += [f"{paper}: {table}"]
-        lines += ["  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[4]]) for line in cells]
+        lines += [
+            "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[4]]) for line in cells
+        ]
         lines += [""]
     return "\n".join([*lines, LEGEND, summary(done)])
 
@@ -127,14 +133,14 @@ def _cells(comparison: "Comparison") -> tuple[str, ...]:
 
 def summary(done: "list[Comparison]") -> str:
     """How many rows of each kind."""
-    complexity = Counter(comparison.outcome for comparison in done if not comparison.row.is_measured)
-    measured = Counter(comparison.outcome for comparison in done if comparison.row.is_measured)
-    parts = (
-        f"{sum(counts.values())} {name} rows ({', '.join(f'{number} {kind}' for kind, number in sorted(counts.items()))})"
-        for name, counts in (("complexity", complexity), ("measured", measured))
-        if counts
-    )
-    return "; ".join(parts)
+    complexity = [comparison.outcome for comparison in done if not comparison.row.is_measured]
+    measured = [comparison.outcome for comparison in done if comparison.row.is_measured]
+    return f"{_kinds('complexity', complexity)}; {_kinds('measured', measured)}"
+
+
+def _kinds(name: str, outcomes: list[str]) -> str:
+    kinds = ", ".join(f"{number} {outcome}" for outcome, number in sorted(Counter(outcomes).items()))
+    return f"{len(outcomes)} {name} rows ({kinds})" if outcomes else f"no {name} rows"
 
 
 FORMATS = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}

@@ -23,9 +23,7 @@ SMALL_INPUT = 64  # px; up to here the first two halvings are left out
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
-def ghostnet(
-    num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
-) -> nn.Module:
+def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
     """Every width but the head's 1280 times `width`, rounded to multiples of 4 and never below 90 % of it.
 
     For inputs of at most 64 px the stem and the first bottleneck with a stride keep the size.

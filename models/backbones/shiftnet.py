@@ -4,11 +4,8 @@ Source: Wu et al. 2018, "Shift: A Zero FLOP, Zero Parameter Alternative to Spati
 section 4.3: ShiftNet-A has width 1, ShiftNet-B 0.5.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.geometry import ConvGeometry
 from models.layers.shift import Displace
@@ -21,9 +18,7 @@ SMALL_INPUT = 64  # px; up to here the stem and the first group keep the size
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
-def shiftnet(
-    num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
-) -> nn.Module:
+def shiftnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
     """Four groups of modules at 64, 128, 256 and 512 channels times `width`, each of which halves the size once.
 
     For inputs of at most 64 px the stem is 3x3 instead of 7x7, and neither it nor the first group halves.
