@@ -65,9 +65,13 @@ def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[
     """Replace in `net` every place of `found` by its layer in `layers`; one record each convolution.
 
     A convolution that its layer refuses is kept, with the layer's own message as the reason. Raises
-    ValueError where a replacement does not return the shape of the convolution it replaces.
+    ValueError where a replacement does not return the shape of the convolution it replaces. Activations no longer
+    run in place: a layer that ends in one of its own (SIC) needs its output for the backward pass.
     """
     reasons = found.kept | {place.name: _replace(net, place, layers[place.name]) for place in found.places}
+    for module in net.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
     return [Swap(name, reasons[name]) for name in found.order]
 
 

@@ -15,10 +15,10 @@ def vgg16_cifar(
 ) -> nn.Module:
     """The thirteen convolutions of VGG-16, global average pooling and one linear layer.
 
-    Source: Simonyan, Zisserman 2015, arXiv:1409.1556, configuration D; one linear layer for three as in Li et al.
-    2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, and later CIFAR papers. A stage ends in a
-    halving, the last one in the pooling. `bias` is that of the convolutions. Papers that compare convolutions
-    count neither biases nor BatchNorm: `batch_norm` and `bias` false.
+    Source: Simonyan, Zisserman 2015, "Very Deep Convolutional Networks", arXiv:1409.1556, configuration D. A stage ends
+    in a halving, the last one in the pooling. `bias` is that of the convolutions. Papers that compare convolutions
+    often count neither biases nor BatchNorm: `batch_norm` and `bias` false.
+    Differs: the original has three linear layers; papers that print 15.0 M parameters have a second one, 512 to 512.
     Below 32 px as many of the first halvings are left out as the last stage needs to see at least 2 x 2.
     """
     if input_size < 2:

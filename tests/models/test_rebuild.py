@@ -8,6 +8,7 @@ from torch import nn
 
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
+from models.layers.sic import SIC
 from tests.conftest import replace
 
 
@@ -115,3 +116,10 @@ def test_the_network_is_otherwise_left_alone() -> None:
     assert all(module.training for module in net.modules())
     after = net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("stage3"))
+
+
+def test_a_layer_that_ends_in_relu_trains_before_an_activation_in_place() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    replace(net, partial(SIC, norm="none"), scope.all_convs, SHAPE)
+    net(torch.randn(SHAPE)).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
