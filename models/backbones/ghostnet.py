@@ -34,7 +34,8 @@ def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 
         raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
     net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
     if input_size <= SMALL_INPUT:
-        first = net.get_submodule("blocks.1.0")
-        for conv in (net.conv_stem, first.get_submodule("conv_dw"), first.get_submodule("shortcut.0")):
+        for name in ("conv_stem", "blocks.1.0.conv_dw", "blocks.1.0.shortcut.0"):
+            conv = net.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
             conv.stride = (1, 1)
     return net

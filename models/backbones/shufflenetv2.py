@@ -30,5 +30,5 @@ def shufflenetv2(
     small = input_size <= SMALL_INPUT
     net.conv1[0] = nn.Conv2d(in_channels, STEM, 3, 1 if small else 2, padding=1, bias=False)
     if small:
-        net.maxpool = nn.Identity()
+        net.set_submodule("maxpool", nn.Identity())
     return net
