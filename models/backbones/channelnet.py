@@ -25,10 +25,10 @@ def channelnet(
     """ChannelNet-v1, -v2 or -v3 with `width` times the paper's channels.
 
     Source: Gao, Wang, Ji 2018, "ChannelNets", arXiv:1809.01330, section 3.6. The network of the paper: the authors'
-    released code concatenates where the paper feeds forward. v1 puts modules of 1x1 convolutions in
-    `groups` into MobileNet, two of three with kernels of 4 x `groups` along the channels, as in the code; v2 also
-    replaces the last 1x1 by one kernel along the channels, without BatchNorm, and v3 the classifier by a convolution.
-    Up to 64 px the stem has stride 1, from 17 px: 2 x 2 are left.
+    released code concatenates where the paper feeds forward. v1 puts modules of 1x1 convolutions in `groups` into
+    MobileNet, two of three with kernels of 4 x `groups` along the channels, as in the code; v2 also replaces the
+    last 1x1 by one kernel along the channels, without BatchNorm, and v3 the classifier by a convolution (CCL).
+    Up to 64 px the stem has stride 1; 17 px leave 2 x 2.
     Differs: no dropout of 0.0001.
     """
     channels = [int(c * width) for c in (32, 64, 128, 128, 256, 256, 512)]
@@ -49,11 +49,15 @@ def channelnet(
     )
 
 
-class Residual(nn.Sequential):
-    """x + what its children make of it: (N, C, H, W) -> (N, C, H, W)."""
+class Residual(nn.Module):
+    """x + branch(x): (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, *branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return x + self.branch(x)
 
 
 def _group_module(channels: int, groups: int, fuse: bool) -> nn.Module:
@@ -88,6 +92,8 @@ def _require_fit(
 ) -> None:
     if input_size < SMALLEST:
         raise ValueError(f"input_size={input_size}: four halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    if width < 1 / 32:
+        raise ValueError(f"width={width:g}: must leave the stem of 32 channels one; nearest: {1 / 32}")
     if groups < 1 or middle % groups:
         raise ValueError(
             f"groups={groups} must divide the {middle} channels of width={width:g}; "

@@ -24,11 +24,10 @@ def drn(
     """DRN-C-26, -42, -58, -109 or DRN-D-22, -38, -54, -105: an eighth of the resolution to the end, at any size.
 
     Source: Yu, Koltun, Funkhouser 2017, "Dilated Residual Networks", arXiv:1705.09914. Eight levels: two narrow
-    ones instead of a max pooling, the four of a ResNet, the last two dilated by 2 and 4 instead of
-    strided, and two without shortcuts, dilated by 2 and 1, against gridding. The first and last two are of basic
-    blocks in C and of single convolutions in D.
-    Differs: C-58's seventh level has no projection; the authors' code makes one there (1.05 M parameters)
-    and leaves it out of the sum.
+    ones instead of a max pooling, the four of a ResNet, the last two dilated by 2 and 4 instead of strided, and two
+    without shortcuts, dilated by 2 and 1, against gridding. The first and last two are of basic blocks in C and of
+    single convolutions in D.
+    Differs: the authors' code gives the seventh level of C-58 a projection (1.05 M parameters) that it never adds.
     """
     if input_size < SMALLEST:
         raise ValueError(f"input_size={input_size}: three halvings must leave at least 2 x 2; nearest: {SMALLEST}")
@@ -37,23 +36,22 @@ def drn(
         nearest = min(known, key=lambda d: abs(d - depth))
         raise ValueError(f"depth={depth}: DRN-{variant} has {', '.join(map(str, known))} layers; nearest: {nearest}")
     blocks, is_bottleneck = BODIES[depth - ADDED[variant]]
-    expansion = 4 if is_bottleneck else 1
     body = partial(Residual, _bottleneck if is_bottleneck else _basic)
     start, end = {"C": (partial(Residual, _basic), _double), "D": (_single, _single)}[variant]
-    widths = [16, 32, *(expansion * width for width in (64, 128, 256, 512)), 512, 512]
-    levels, before = [nn.Sequential(*_conv(in_channels, 16, 7), nn.ReLU())], 16
-    for unit, count, width, stride, dilation in zip(
+    levels = zip(
         (start, start, body, body, body, body, end, end),
         (1, 1, *blocks, 1, 1),
-        widths,
-        (1, 2, 2, 2, 1, 1, 1, 1),
-        (1, 1, 1, 1, 2, 4, 2, 1),
+        (16, 32, *((4 if is_bottleneck else 1) * width for width in (64, 128, 256, 512)), 512, 512),
+        (1, 2, 2, 2, 1, 1, 1, 1),  # strides
+        (1, 1, 1, 1, 2, 4, 2, 1),  # dilations
         strict=True,
-    ):
+    )
+    layers, before = [nn.Sequential(*_conv(in_channels, 16, 7), nn.ReLU())], 16
+    for unit, count, width, stride, dilation in levels:
         first = unit(before, width, stride, dilation)
-        levels.append(nn.Sequential(first, *(unit(width, width, 1, dilation) for _ in range(count - 1))))
+        layers.append(nn.Sequential(first, *(unit(width, width, 1, dilation) for _ in range(count - 1))))
         before = width
-    return nn.Sequential(*levels, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
 
 
 class Residual(nn.Module):

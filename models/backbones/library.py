@@ -2,7 +2,7 @@
 
 import logging
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torchvision
@@ -30,11 +30,12 @@ def library_network(
     without pooling, and the log says so; what then has less than 2 x 2 before the last pooling is refused.
     `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of striding them.
     """
-    net = (
-        _from_timm(name, num_classes, in_channels, output_stride)
-        if library == "timm"
-        else _from_torchvision(name, num_classes, in_channels)
-    )
+    if library == "timm":
+        net = _from_timm(name, num_classes, in_channels, output_stride)
+    elif output_stride:
+        raise ValueError(f"output_stride={output_stride}: only timm's networks take one; nearest: null")
+    else:
+        net = _from_torchvision(name, num_classes, in_channels)
     if input_size <= SMALL_INPUT:
         _small_stem(net, name, input_size)
         _require_room(net, name, input_size, in_channels)
@@ -43,7 +44,7 @@ def library_network(
 
 def _from_timm(name: str, num_classes: int, in_channels: int, output_stride: int | None) -> nn.Module:
     _require_known(name, timm.list_models(), "timm")
-    extra = {"output_stride": output_stride} if output_stride else {}
+    extra: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
     return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **extra)
 
 

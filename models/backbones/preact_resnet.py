@@ -84,14 +84,15 @@ class PreActBlock(nn.Module):
 class PreActResNet(nn.Module):
     """Stem, stages, norm, pooling and classifier: (N, C, H, W) -> (N, num_classes)."""
 
-    def __init__(self, conv: nn.Module, stages: nn.Module, width: int, num_classes: int) -> None:
+    def __init__(self, conv: nn.Module, stages: list[nn.Module], width: int, num_classes: int) -> None:
         super().__init__()
-        self.conv, self.stages = conv, stages
+        self.conv = conv
+        self.stage1, self.stage2, self.stage3 = stages
         self.norm = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stages(self.conv(x))  # N, width, H/4, W/4
+        x = self.stage3(self.stage2(self.stage1(self.conv(x))))  # N, width, H/4, W/4
         return self.fc(torch.relu(self.norm(x)).mean((2, 3)))
 
 
@@ -105,7 +106,7 @@ def _network(
     for before, width, stride in zip([16, *widths], widths, (1, 2, 2), strict=False):
         blocks = [make(before, width, stride, True), *(make(width, width, 1, False) for _ in range(count - 1))]
         stages.append(nn.Sequential(*blocks))
-    return PreActResNet(_conv(in_channels, 16, 3), nn.Sequential(*stages), widths[-1], num_classes)
+    return PreActResNet(_conv(in_channels, 16, 3), stages, widths[-1], num_classes)
 
 
 def _blocks_a_stage(depth: int, layers: int, others: int) -> int:

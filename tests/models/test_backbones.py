@@ -65,3 +65,17 @@ def test_vgg_keeps_its_stem_and_its_pooling_at_32_px(caplog) -> None:
 def test_an_unknown_name_is_answered_with_near_ones(library) -> None:
     with pytest.raises(ValueError, match=f"{library} has no network 'resnet8'; near it: .*resnet18"):
         library_network(name="resnet8", library=library)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("mobilenetv2_100", 17), ("resnet18", 9)])
+def test_what_leaves_less_than_2_by_2_is_refused(name: str, nearest: int) -> None:
+    with torch.device("meta"):
+        with pytest.raises(ValueError, match=f"input_size=8: {name} .* nearest: {nearest}"):
+            library_network(10, 8, 3, name=name)
+        library_network(10, nearest, 3, name=name)
+
+
+def test_what_takes_no_small_input_is_refused() -> None:
+    """Only one of the parallel branches of RepVGG's stem becomes the small one."""
+    with torch.device("meta"), pytest.raises(ValueError, match="input_size=32: repvgg_a0 .* nearest: 224"):
+        library_network(10, 32, 3, name="repvgg_a0")
