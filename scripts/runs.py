@@ -7,12 +7,12 @@ from statistics import fmean
 from typing import Any
 
 from hydra import compose
-from omegaconf import open_dict
 
 from conf.run import plain_config
 from scripts.published import Row
 
 RESULTS = Path(__file__).parents[1] / "results"
+EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 RECIPE = ("model", "optimizer", "scheduler", "label_smoothing", "gate_penalty")
 PLACE = {"root", "num_workers"}  # of the data: where and how they are read
 
@@ -25,22 +25,18 @@ def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
 
 
 def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    on_same_data = [run for run in runs if run["data"] == _experiment(f"experiment={row.experiment}")[1]]
-    if not on_same_data:  # the usual case: the network itself need not be composed
+    text = (EXPERIMENTS / f"{row.experiment}.yaml").read_text()
+    on_same_data = [run for run in runs if f"override /data: {run['data']}\n" in text]
+    if not on_same_data:  # the usual case: nothing need be composed
         return []
     size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
-    wanted, _ = _experiment(f"experiment={row.experiment}", *row.network, *size)
+    wanted = _recipe(f"experiment={row.experiment}", *row.network, *size)
     return [run for run in on_same_data if follows(run["config"], wanted)]
 
 
 @cache
-def _experiment(*overrides: str) -> tuple[dict[str, Any], str]:
-    """The configuration of an experiment and the name of its data set."""
-    composed = compose("train", [*overrides, "run_dir=here"], return_hydra_config=True)
-    data = composed.hydra.runtime.choices["data"]
-    with open_dict(composed):
-        del composed["hydra"]
-    return plain_config(composed), data
+def _recipe(*overrides: str) -> dict[str, Any]:
+    return plain_config(compose("train", [*overrides, "run_dir=here"]))
 
 
 def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
