@@ -1,53 +1,48 @@
 """Stop before anything heavy is imported where the data set of a run is not on this machine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CIFAR = """{root}/
-  {folder}/
-    {files}"""
-FETCH = "mkdir -p {root} && curl -L https://www.cs.toronto.edu/~kriz/{archive} | tar -xz -C {root}"
-LINK = "mkdir -p {root} && ln -s /path/to/{folder} {root}/{folder}"
-IMAGENET = """{root}/
-  train/
-    n01440764/  *.JPEG
-    ... (1000 folders, one a class)
-  val/
-    n01440764/  *.JPEG
-    ... (the same 1000 folders)"""
-# By what loads a data set: what must be there, how it looks, and how it comes there.
-KNOWN = {
-    "data.cifar.cifar10": (
-        {"folder": "cifar-10-batches-py", "archive": "cifar-10-python.tar.gz"}
-        | {"files": "data_batch_1 ... data_batch_5, test_batch, batches.meta"},
-        ("cifar-10-batches-py",),
-        CIFAR,
-        (f"fetch it (170 MB): {FETCH}", f"or link it: {LINK}"),
+
+@dataclass(frozen=True)
+class Expected:
+    """The folders that must be in data.root, how it looks with them, and how they come there."""
+
+    folders: tuple[str, ...]
+    tree: str
+    commands: str
+
+
+def _cifar(folder: str, archive: str, files: str) -> Expected:
+    fetch = f"mkdir -p {{root}} && curl -L https://www.cs.toronto.edu/~kriz/{archive} | tar -xz -C {{root}}"
+    link = f"mkdir -p {{root}} && ln -s /path/to/{folder} {{root}}/"
+    return Expected((folder,), f"  {folder}/\n    {files}", f"fetch it (170 MB): {fetch}\nor link it: {link}")
+
+
+KNOWN = {  # by what loads it; other data sets ship with a package or say themselves what they need
+    "data.cifar.cifar10": _cifar(
+        "cifar-10-batches-py", "cifar-10-python.tar.gz", "data_batch_1 ... data_batch_5  test_batch  batches.meta"
     ),
-    "data.cifar.cifar100": (
-        {"folder": "cifar-100-python", "archive": "cifar-100-python.tar.gz", "files": "train, test, meta"},
-        ("cifar-100-python",),
-        CIFAR,
-        (f"fetch it (170 MB): {FETCH}", f"or link it: {LINK}"),
-    ),
-    "data.folder.image_folder": (
-        {},
+    "data.cifar.cifar100": _cifar("cifar-100-python", "cifar-100-python.tar.gz", "train  test  meta"),
+    "data.folder.image_folder": Expected(
         ("train", "val"),
-        IMAGENET,
-        ("link it: mkdir -p {root.parent} && ln -s /path/to/imagenet {root}", "(https://image-net.org gives access)"),
+        "  train/\n    <class>/  (ImageNet: n01440764 and 999 more)\n  val/\n    <the same classes>/",
+        "link it: mkdir -p {root} && ln -s /path/to/train /path/to/val {root}/\n"
+        "(ImageNet: https://image-net.org gives access)",
     ),
 }
 
 
 def require(data: dict[str, Any]) -> None:
     """FileNotFoundError with the expected folders and a command where the data set of a configuration is absent."""
-    load = data.get("load", {}).get("_target_")
-    if load not in KNOWN:  # ships with a package, or says itself what it needs
+    expected = KNOWN.get(data["load"]["_target_"]) if "load" in data else None
+    if expected is None:
         return
-    words, needed, tree, commands = KNOWN[load]
     root = Path(data["root"]).expanduser()
-    missing = [str(root / name) for name in needed if not (root / name).is_dir()]
+    missing = [str(root / folder) for folder in expected.folders if not (root / folder).is_dir()]
     if missing:
-        lines = [f"no {' and no '.join(missing)}; expected (data.root, or the environment variable DATA_ROOT):"]
-        lines += [part.format(root=root, **words) for part in (tree, *commands)]
-        raise FileNotFoundError("\n".join(lines))
+        raise FileNotFoundError(
+            f"no {' and no '.join(missing)}; expected in data.root (by default the environment variable DATA_ROOT):\n"
+            f"{root}/\n{expected.tree}\n{expected.commands.format(root=root)}"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conf import binding
 from scripts import runs as runs_module
 from scripts import tables
 from scripts.comparison import Comparison, compare, outcome
@@ -100,6 +101,16 @@ def test_accuracies_come_from_runs_of_the_recipe() -> None:
         done = compare(first, [*same, other])
         assert (done.ours, done.outcome) == (6.5, "differs")
         assert compare(first, [base]).outcome == NOT_RUN  # of another data set
+
+
+@pytest.mark.slow
+def test_every_accuracy_row_makes_a_recipe(plain) -> None:
+    """The row's network fits its experiment, at the row's input size."""
+    recipes = {(row.experiment, row.network, row.input.get("input_size")) for row in read() if row.is_measured}
+    for experiment, network, size in recipes:
+        sized = [f"data.input_size={size}"] if size else []
+        config = plain(f"experiment={experiment}", *network, *sized, "run_dir=here")
+        binding.check({"model": config["model"], "data": config["data"]})
 
 
 def test_the_exit_status_tells(monkeypatch, composed, capsys) -> None:
