@@ -41,7 +41,7 @@ class Comparison:
             case "within":
                 return f"within {self.deviation:.2g} %"
             case "differs":
-                return f"differs ({self.row.reason or f'{self.deviation:.2g} %, expected {self.row.recorded}'})"
+                return f"differs ({self.row.reason or f'by {self.deviation:.2g} %'})"
             case "not built":
                 return f"not built ({self.message})"
         return self.outcome
