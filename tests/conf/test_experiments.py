@@ -25,6 +25,7 @@ STEPS_AN_EPOCH = 100
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_composes_binds_and_says_its_command(plain, name: str) -> None:
     binding.check(plain(f"experiment={name}", "run_dir=here"))
+    binding.check(plain(f"experiment={name}", "run_dir=here", "data=fake"))  # to try it out
     assert f"python train.py experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
 
 

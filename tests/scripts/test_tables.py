@@ -134,10 +134,10 @@ def test_the_command_checks_every_row_in_a_minute_of_two_cores() -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     # No row is better than recorded either: then the record is out of date.
-    assert [row for row in rows if not row["status"].startswith(row["recorded"])] == []
-    assert len(
-        {(row["paper"], row["table"], row["row"], row["quantity"], row["printed"], row["source"]) for row in rows}
-    ) == len(rows)
+    counted = [row for row in rows if row["recorded"] != NOT_RUN]
+    assert [row for row in counted if not row["status"].startswith(row["recorded"])] == []
+    keys = [tuple(row[key] for key in ("paper", "table", "row", "quantity", "printed", "source")) for row in rows]
+    assert len(set(keys)) == len(keys)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2 * 60  # seconds, whatever else runs
     kept = (ROOT / "results/tables.md").read_text()  # is up to date
     assert [row for row in rows if f" | {row['status']} | {row['source']} |\n" not in kept] == []
