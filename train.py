@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
+from conf import binding, present
 from conf.launch import launch
 from conf.run import Run, claim, refuse_foreign, settle
 
@@ -24,6 +25,7 @@ def main(config: DictConfig) -> None:
     if finished:
         print(f"{run.directory} is finished (code {finished['git_sha']}); remove it to train again")
     else:
+        present.require(run.config["data"])
         finished = train(run)
     if finished:
         print(record.table(finished, record.neighbours(run.directory, run.identity["data"])))
@@ -36,7 +38,6 @@ def train(run: Run) -> record.Record | None:
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
-    from conf import binding
     from models.build import Input, build
 
     log_to_stderr()

@@ -76,6 +76,23 @@ class Complexity:
     format: CountFormat = MISSING
 
 
+class TableFormat(Enum):
+    """How the comparison with published figures is printed."""
+
+    table = "table"
+    json = "json"
+    markdown = "markdown"
+    html = "html"
+
+
+@dataclass
+class Tables:
+    """python scripts/tables.py"""
+
+    format: TableFormat = MISSING
+    paper: str | None = None
+
+
 @dataclass
 class Benchmark:
     """python scripts/benchmark.py"""
@@ -107,6 +124,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Train)
     store.store(name="complexity_schema", node=Complexity)
+    store.store(name="tables_schema", node=Tables)
     store.store(name="benchmark_schema", node=Benchmark)
     store.store(name="make_shards_schema", node=MakeShards)
     store.store(name="check_data_schema", node=CheckData)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
+from timm.scheduler.poly_lr import PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.step_lr import StepLRScheduler
 from torch.optim import Optimizer
 
 WARMUP_START = 0.1  # of the base rate, growing linearly to it
@@ -15,6 +17,32 @@ def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, warm
     warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
     rest = num_steps - warmup["warmup_t"]
     return CosineLRScheduler(optimizer, t_initial=rest, t_in_epochs=False, warmup_prefix=True, **warmup)
+
+
+def polynomial(
+    optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, power: float, warmup_epochs: float
+) -> Scheduler:
+    """A linear warm-up to the base rate, then (1 - progress) ** `power` of it down to zero: `num_steps` together."""
+    warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
+    rest = num_steps - warmup["warmup_t"]
+    return PolyLRScheduler(optimizer, t_initial=rest, power=power, t_in_epochs=False, warmup_prefix=True, **warmup)
+
+
+def exponential(
+    optimizer: Optimizer,
+    num_steps: int,
+    steps_per_epoch: float,
+    *,
+    gamma: float,
+    every_epochs: float,
+    warmup_epochs: float,
+) -> Scheduler:
+    """The base rate times `gamma` again after every `every_epochs` epochs."""
+    steps = round(every_epochs * steps_per_epoch)
+    if steps < 1:
+        raise ValueError(f"scheduler.every_epochs={every_epochs}: less than a step; nearest: {1 / steps_per_epoch:g}")
+    warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
+    return StepLRScheduler(optimizer, steps, gamma, t_in_epochs=False, warmup_prefix=False, **warmup)
 
 
 def multistep(

@@ -15,7 +15,7 @@ def train(*arguments: str) -> subprocess.CompletedProcess:
 MISTAKES = [
     ("model=resnet20_sicc", "error: model=resnet20_sicc: no such choice; did you mean resnet20_sic, "),
     ("model/layer=sci", "error: model/layer=sci: no such choice; did you mean sic?"),
-    ("optimizer=adam", "error: optimizer=adam: no such choice; there are: sgd"),
+    ("optimizer=adam", "error: optimizer=adam: no such choice; there are: rmsprop, sgd"),
     ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: no such key; there are: fused, lr, "),
     ("trainer.max_epoch=1", "error: trainer.max_epoch: no such key; did you mean max_epochs?"),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),

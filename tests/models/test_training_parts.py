@@ -8,7 +8,7 @@ from torch import nn
 
 from models.init import initialise
 from models.param_groups import param_groups
-from models.schedules import cosine, multistep
+from models.schedules import cosine, exponential, multistep, polynomial
 from models.tally import Tally
 
 
@@ -63,6 +63,21 @@ def test_multistep_drops_after_its_milestones() -> None:
     opt = optimizer()
     schedule = multistep(opt, 100, 10, milestones=[5, 7.5], gamma=0.1, warmup_epochs=0)
     assert rates(schedule, opt, [0, 49, 50, 74, 75, 99]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_polynomial_ends_at_zero() -> None:
+    opt = optimizer()
+    schedule = polynomial(opt, 100, 10, power=0.5, warmup_epochs=1)
+    expected = [0.1, 0.55, *((1 - step / 90) ** 0.5 for step in (0, 40, 89, 90))]
+    assert rates(schedule, opt, [0, 5, 10, 50, 99, 100]) == pytest.approx(expected)
+
+
+def test_exponential_drops_again_and_again() -> None:
+    opt = optimizer()
+    schedule = exponential(opt, 100, 10, gamma=0.9, every_epochs=2.5, warmup_epochs=0)
+    assert rates(schedule, opt, [0, 24, 25, 49, 50, 99]) == pytest.approx([1, 1, 0.9, 0.9, 0.81, 0.9**3])
+    with pytest.raises(ValueError, match=r"every_epochs=0.01: .* nearest: 0.1"):
+        exponential(optimizer(), 100, 10, gamma=0.9, every_epochs=0.01, warmup_epochs=0)
 
 
 def test_schedules_refuse_what_would_never_happen() -> None:

@@ -1,0 +1,149 @@
+"""Published figures beside ours: python scripts/tables.py (format=json, markdown or html)."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import json
+
+from omegaconf import DictConfig
+
+from conf.launch import launch
+from scripts.published import COUNTED, read
+
+if TYPE_CHECKING:
+    from scripts.comparison import Comparison
+
+COLUMNS = ("row", "quantity", "published", "ours", "status")
+LEGEND = (
+    "exact: ours rounds to the printed digits; (counted): not printed, counted from the layer table. "
+    "One multiply-add is one MAC, of convolutions and linear layers; parameters include biases and normalisation "
+    "unless the quantity says otherwise."
+)
+
+
+def main(config: DictConfig) -> None:
+    """Compare and print; status 1 where a row is worse than recorded."""
+    from scripts.comparison import compare_all
+    from scripts.runs import finished_runs
+
+    done = compare_all(read(config.paper), finished_runs())
+    print(FORMATS[config.format.name](done))
+    worse = [comparison for comparison in done if comparison.is_worse]
+    for comparison in worse:
+        row = comparison.row
+        print(f"{row.paper}, {row.row}, {row.quantity}: {comparison.status}; recorded: {row.recorded}", file=sys.stderr)
+    if worse:
+        sys.exit(1)
+
+
+def as_json(done: "list[Comparison]") -> str:
+    return json.dumps([entry(comparison) for comparison in done], indent=1, ensure_ascii=False)
+
+
+def entry(comparison: "Comparison") -> dict[str, Any]:
+    """One row for machines; `published` and `ours` are plain numbers, `tolerance` is in per cent."""
+    row = comparison.row
+    return {
+        "paper": row.paper,
+        "table": row.table,
+        "row": row.row,
+        "quantity": row.quantity,
+        "published": _number(row.figure.value),
+        "printed": row.figure.printed,
+        "ours": None if comparison.ours is None else _number(comparison.ours),
+        "tolerance": row.tolerance,
+        "status": comparison.status,
+        "recorded": row.recorded,
+        "reason": row.reason,
+        "source": row.source,
+        "convention": row.convention,
+        "network": " ".join(row.network),
+        "experiment": row.experiment,
+    }
+
+
+def _number(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+def as_table(done: "list[Comparison]") -> str:
+    lines = []
+    for (paper, table), group in _tables(done):
+        cells = [COLUMNS, *map(_cells, group)]
+        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        lines += [f"{paper}: {table}"]
+        lines += [
+            "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[4]]) for line in cells
+        ]
+        lines += [""]
+    return "\n".join([*lines, LEGEND, summary(done)])
+
+
+def as_markdown(done: "list[Comparison]") -> str:
+    lines = ["# Published figures beside ours", "", f"What `python scripts/tables.py format=markdown` prints. {LEGEND}"]
+    lines += ["", summary(done)]
+    for paper, papers in groupby(done, lambda comparison: comparison.row.paper):
+        comparisons = list(papers)
+        lines += ["", f"## {paper}", "", f"{comparisons[0].row.convention}"]
+        for (_, table), group in _tables(comparisons):
+            lines += ["", f"### {table}", "", _markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|---|---|"]
+            lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in group]
+    return "\n".join(lines)
+
+
+def _markdown_line(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def as_html(done: "list[Comparison]") -> str:
+    """One page that needs nothing beside it."""
+    style = "body{font-family:sans-serif;max-width:75em;margin:auto}td,th{text-align:left;padding:0 1em 0 0}"
+    body = [f"<h1>Published figures beside ours</h1><p>{escape(LEGEND)}</p><p>{escape(summary(done))}</p>"]
+    for (paper, table), group in _tables(done):
+        comparisons = list(group)
+        body.append(f"<h2>{escape(paper)}: {escape(table)}</h2><p>{escape(comparisons[0].row.convention)}</p><table>")
+        body.append(_html_line("th", (*COLUMNS, "source")))
+        body += [_html_line("td", (*_cells(comparison), comparison.row.source)) for comparison in comparisons]
+        body.append("</table>")
+    head = f'<meta charset="utf-8"><title>Published figures beside ours</title><style>{style}</style>'
+    return f"<!doctype html><html lang=en><head>{head}</head><body>" + "\n".join(body) + "</body></html>"
+
+
+def _html_line(tag: str, cells: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _tables(done: "list[Comparison]") -> "Iterator[tuple[tuple[str, str], Iterator[Comparison]]]":
+    yield from groupby(done, lambda comparison: (comparison.row.paper, comparison.row.table))
+
+
+def _cells(comparison: "Comparison") -> tuple[str, ...]:
+    row, ours = comparison.row, comparison.ours
+    text = "" if ours is None else f"{ours:,.2f}" if ours < 1000 else f"{ours:,.0f}"
+    quantity = row.quantity + (" (counted)" if row.source == COUNTED else "")
+    return row.row, quantity, row.figure.printed, text, comparison.status
+
+
+def summary(done: "list[Comparison]") -> str:
+    """How many rows of each kind."""
+    complexity = [comparison.outcome for comparison in done if not comparison.row.is_measured]
+    measured = [comparison.outcome for comparison in done if comparison.row.is_measured]
+    return f"{_kinds('complexity', complexity)}; {_kinds('measured', measured)}"
+
+
+def _kinds(name: str, outcomes: list[str]) -> str:
+    kinds = ", ".join(f"{number} {outcome}" for outcome, number in sorted(Counter(outcomes).items()))
+    return f"{len(outcomes)} {name} rows ({kinds})" if outcomes else f"no {name} rows"
+
+
+FORMATS = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}
+
+if __name__ == "__main__":
+    launch(main, "tables")

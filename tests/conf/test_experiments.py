@@ -1,0 +1,83 @@
+"""Every recipe of conf/experiment: it composes, binds, takes a step, and says what it needs where data are absent."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch.nn import functional as F
+
+from conf import binding
+from models.build import Input, build
+from models.param_groups import param_groups
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "conf" / "experiment"
+EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+SMALL = 96  # px: as much of an ImageNet network as one thread likes
+STEPS_AN_EPOCH = 100
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_composes_binds_and_says_its_command(plain, name: str) -> None:
+    binding.check(plain(f"experiment={name}", "run_dir=here"))
+    binding.check(plain(f"experiment={name}", "run_dir=here", "data=fake"))  # to try it out
+    assert f"python train.py experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_takes_a_step(plain, name: str) -> None:
+    config = plain(f"experiment={name}", "run_dir=here")
+    data, size = config["data"], min(config["data"]["input_size"], SMALL)
+    parts = instantiate({key: config[key] for key in ("model", "optimizer", "scheduler")}, _convert_="all")
+    net = build(**parts["model"], data=Input(data["num_classes"], size, data["channels"])).net
+    optimizer = parts["optimizer"](param_groups(net, config["optimizer"]["lr"], config["optimizer"]["weight_decay"]))
+    epochs = config["trainer"]["max_epochs"]
+    parts["scheduler"](optimizer, epochs * STEPS_AN_EPOCH, STEPS_AN_EPOCH).step_update(0)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    logits = net(torch.randn(2, data["channels"], size, size))
+    loss = F.cross_entropy(logits, torch.tensor([0, 1]), label_smoothing=config["label_smoothing"])
+    loss.backward()
+    optimizer.step()
+    assert logits.shape == (2, data["num_classes"])
+    assert loss.isfinite()
+    assert any(not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True))
+
+
+def train(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"DATA_ROOT": str(tmp_path / "data"), "RUN_ROOT": str(tmp_path / "runs")}
+    script = [sys.executable, "train.py", *arguments]
+    return subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+ABSENT = [
+    ("lccl/cifar10_resnet110", "cifar-10-batches-py", "| tar -xz -C {}/data"),
+    ("lccl/cifar100_resnet110", "cifar-100-python", "| tar -xz -C {}/data"),
+    ("lccl/imagenet_resnet18", "train/", "ln -s /path/to/train /path/to/val {}/data/imagenet/"),
+]
+
+
+@pytest.mark.parametrize(("name", "folder", "command"), ABSENT)
+def test_absent_data_are_explained_at_once(tmp_path: Path, name: str, folder: str, command: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = train(tmp_path, f"experiment={name}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 1
+    assert folder in done.stderr
+    assert command.format(tmp_path) in done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5  # seconds, whatever else runs
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_recipe_runs_from_end_to_end(tmp_path: Path) -> None:
+    few = [f"+trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    short = ["trainer.max_epochs=2", "scheduler.milestones=[1]", "scheduler.warmup_epochs=0", *few]
+    done = train(tmp_path, "experiment=lccl/cifar10_resnet20", "data=fake", "data.batch_size=8", *short)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "runs").glob("*/result.json")] == ["result.json"]
