@@ -1,4 +1,7 @@
-"""Stop before anything heavy is imported where the data set of a run is not on this machine."""
+"""Stop before anything heavy is imported where the folder of a run's data set is not on this machine.
+
+What is wrong in a folder that exists, its reader explains (data/layout.py, data/cifar.py).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,25 +10,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Expected:
-    """The folders that must be in data.root ("": the root itself), how it looks with them, and how they come there."""
+    """How data.root looks, and the commands that bring that about."""
 
-    folders: tuple[str, ...]
     tree: str
     commands: str
 
 
 def _cifar(folder: str, files: str) -> Expected:
-    """data/cifar.py reads other forms too, and downloads into a root that exists."""
     link = f"mkdir -p {{root}} && ln -s /path/to/{folder} {{root}}/"
-    fetch = "mkdir -p {root} and the same command again"
-    return Expected(("",), f"  {folder}/\n    {files}", f"link it: {link}\nor download it (170 MB): {fetch}")
+    return Expected(
+        f"  {folder}/\n    {files}",
+        f"link it: {link}\nor have it downloaded (170 MB): mkdir -p {{root}}, and the same command again",
+    )
 
 
 KNOWN = {  # by what loads it; other data sets ship with a package or say themselves what they need
     "data.cifar.cifar10": _cifar("cifar-10-batches-py", "data_batch_1 ... data_batch_5  test_batch  batches.meta"),
     "data.cifar.cifar100": _cifar("cifar-100-python", "train  test  meta"),
     "data.folder.image_folder": Expected(
-        ("train", "val"),
         "  train/\n    <class>/  (ImageNet: n01440764 and 999 more)\n  val/\n    <the same classes>/",
         "link it: mkdir -p {root} && ln -s /path/to/train /path/to/val {root}/\n"
         "(ImageNet: https://image-net.org gives access)",
@@ -34,14 +36,13 @@ KNOWN = {  # by what loads it; other data sets ship with a package or say themse
 
 
 def require(data: dict[str, Any]) -> None:
-    """FileNotFoundError with the expected folders and a command where the data set of a configuration is absent."""
+    """FileNotFoundError with the expected folders and the commands where the data set of a configuration is absent."""
     expected = KNOWN.get(data["load"]["_target_"]) if "load" in data else None
     if expected is None:
         return
     root = Path(data["root"]).expanduser()
-    missing = [str(root / folder) for folder in expected.folders if not (root / folder).is_dir()]
-    if missing:
+    if not root.is_dir():
         raise FileNotFoundError(
-            f"no {' and no '.join(missing)}; expected in data.root (by default the environment variable DATA_ROOT):\n"
+            f"no folder {root}; expected in data.root (by default the environment variable DATA_ROOT):\n"
             f"{root}/\n{expected.tree}\n{expected.commands.format(root=root)}"
         )

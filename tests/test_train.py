@@ -103,7 +103,7 @@ def test_precision_and_averaged_weights_are_options(tmp_path: Path) -> None:
 
 
 FAILURES = [
-    (["data=cifar10", "data.root=/no/such/folder"], "no folder /no/such/folder to read CIFAR-10 from. Set data.root"),
+    (["data=cifar10", "data.root=/no/such/folder"], "no folder /no/such/folder; expected in data.root"),
     (["data.num_classes=7"], "data.num_classes=7, but the labels run from 0 to 9"),
     (["run_dir=/proc/run"], "cannot write to run_dir /proc/run"),
     (["optimizer.lr=1e30"], "lower optimizer.lr"),

@@ -7,7 +7,8 @@ from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-SMALL_INPUT = 64  # px; up to here the network takes its CIFAR form
+from models.backbones import SMALL_INPUT
+
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
 
 

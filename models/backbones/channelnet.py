@@ -5,11 +5,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from models.backbones import SMALL_INPUT
 from models.geometry import nearest_divisor
 from models.layers.ccl import CCL
 from models.layers.channelwise import ChannelConv, ChannelWise
 
-SMALL_INPUT = 64  # px; up to here the stem keeps the resolution
 SMALLEST = 17  # px; leaves 2 x 2 behind the four halvings
 
 

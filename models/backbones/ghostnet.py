@@ -6,6 +6,8 @@ Source: Han, Wang, Tian, Guo, Xu, Xu 2020, "GhostNet", arXiv:1911.11907, table 1
 from timm.models.ghostnet import GhostNet
 from torch import nn
 
+from models.backbones import SMALL_INPUT
+
 SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
 # Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.
 BOTTLENECKS = [
@@ -19,7 +21,6 @@ BOTTLENECKS = [
     [[5, 672, 160, SE, 2]],
     [[5, 960, 160, 0, 1], [5, 960, 160, SE, 1], [5, 960, 160, 0, 1], [5, 960, 160, SE, 1]],
 ]
-SMALL_INPUT = 64  # px; up to here the first two halvings are left out
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 

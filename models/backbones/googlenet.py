@@ -4,7 +4,8 @@ from torch import nn
 from torchvision.models import GoogLeNet
 from torchvision.models.googlenet import Inception
 
-SMALL_INPUT = 64  # px; up to here the network takes its CIFAR form
+from models.backbones import SMALL_INPUT
+
 SMALLEST = 16  # px; its three poolings, which round up, leave 2 x 2
 
 

@@ -8,11 +8,10 @@ import timm
 import torchvision
 from torch import nn
 
+from models.backbones import SMALL_INPUT
 from models.meta import run_on_meta
 
 log = logging.getLogger(__name__)
-
-SMALL_INPUT = 64  # px; up to here a stem that subsamples costs more accuracy than it saves time
 
 
 def library_network(

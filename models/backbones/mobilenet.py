@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models import MobileNetV2
 
+from models.backbones import SMALL_INPUT
 from models.layers.separable import Separable
 
-SMALL_INPUT = 64  # px; up to here the networks take their CIFAR form
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
 
 

@@ -7,6 +7,7 @@ section 4.3: ShiftNet-A has width 1, ShiftNet-B 0.5.
 import torch
 from torch import Tensor, nn
 
+from models.backbones import SMALL_INPUT
 from models.geometry import ConvGeometry
 from models.layers.shift import Displace
 
@@ -14,7 +15,6 @@ STEM = 32
 # Of each group: width / the stem's, modules, shift kernel, expansion in the first module and in the others.
 GROUPS = ((2, 5, 5, 4, 4), (4, 6, 5, 4, 3), (8, 7, 3, 3, 2), (16, 3, 3, 2, 1))
 NARROWEST = 7  # channels of the stem with which the first 5 x 5 shift has a channel for each place
-SMALL_INPUT = 64  # px; up to here the stem and the first group keep the size
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones import SMALL_INPUT
+
 WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
     1: (144, 288, 576),
     2: (200, 400, 800),
@@ -17,7 +19,6 @@ WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
     8: (384, 768, 1536),
 }
 STEM, UNITS = 24, (4, 8, 4)
-SMALL_INPUT = 64  # px; up to here the stem keeps the size
 SMALLEST = 9  # px; three halvings leave 2 x 2
 
 

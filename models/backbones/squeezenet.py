@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.backbones import SMALL_INPUT
 from models.layers.fire import Fire
 
 Bypass = Literal["none", "simple", "complex"]
 
-SMALL_INPUT = 64  # px; up to here the network takes its CIFAR form
 SMALLEST = 8  # px; its two poolings, which round up, leave 2 x 2
 STEMS = {"1.0": (96, 7), "1.1": (64, 3)}  # channels, kernel size
 POOLED = {"1.0": (2, 5, 9), "1.1": (2, 4, 6)}  # numbers of the fire modules behind a pooling

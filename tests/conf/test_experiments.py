@@ -56,8 +56,8 @@ def train(tmp_path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 
 ABSENT = [
-    ("lccl/cifar10_resnet110", "cifar-10-batches-py", "mkdir -p {}/data and the same command again"),
-    ("lccl/cifar100_resnet110", "cifar-100-python", "mkdir -p {}/data and the same command again"),
+    ("lccl/cifar10_resnet110", "cifar-10-batches-py", "mkdir -p {}/data, and the same command again"),
+    ("lccl/cifar100_resnet110", "cifar-100-python", "mkdir -p {}/data, and the same command again"),
     ("lccl/imagenet_resnet18", "train/", "ln -s /path/to/train /path/to/val {}/data/imagenet/"),
 ]
 

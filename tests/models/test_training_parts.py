@@ -67,8 +67,8 @@ def test_multistep_drops_after_its_milestones() -> None:
 
 def test_polynomial_ends_at_zero() -> None:
     opt = optimizer()
-    schedule = polynomial(opt, 100, 10, power=0.5, warmup_epochs=1)
-    expected = [0.1, 0.55, *((1 - step / 90) ** 0.5 for step in (0, 40, 89, 90))]
+    schedule = polynomial(opt, 100, 10, power=2.0, warmup_epochs=1)
+    expected = [0.1, 0.55, *((1 - step / 90) ** 2 for step in (0, 40, 89, 90))]
     assert rates(schedule, opt, [0, 5, 10, 50, 99, 100]) == pytest.approx(expected)
 
 
