@@ -99,6 +99,7 @@ def test_an_epoch_goes_on_where_it_stopped_and_the_next_is_whole(photographs: Pa
     assert len(list(resumed)) == len(straight) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_evaluation_sees_each_image_once(photographs: Path, tmp_path: Path, world_size: int) -> None:
     parts = [

@@ -59,6 +59,7 @@ def test_shards_are_tar_files_of_images_and_labels_as_webdataset_expects(made: t
             assert int(label.read()) == packed.train.labels[8 + position]
 
 
+@pytest.mark.slow
 def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path) -> None:
     expected = {path.name: path.read_bytes() for path in out.glob("*.tar")}
     for name in ("shards.json", "train-000002.npz", "val-000000.npz"):

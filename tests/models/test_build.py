@@ -49,6 +49,7 @@ def test_presets_meet_the_papers_totals(composed, preset: str, macs: float, tole
         assert str(built.choice).startswith(f"budget of {built.choice.budget:,.0f} MACs: projection.kept = ")
 
 
+@pytest.mark.slow
 def test_a_budget_is_met_from_below_and_closely() -> None:
     layer, smallest = partial(SIC, projection=partial(Subdivided)), None
     for ratio in (6.5, 8.0, 10.0, 14.0):

@@ -93,6 +93,7 @@ SHARES = [
 GATES = [{}, {"gate_kernel": "kxk"}, {"gate_channels": "each"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "gated", "added"), SHARES, ids=lambda value: str(getattr(value, "keywords", "")))
 def test_gates_cost_their_share(backbone, gated: float, added: tuple[float, ...]) -> None:
     for knobs, percent in zip(GATES, added, strict=False):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from scripts.photographs import write_photographs
@@ -19,6 +20,7 @@ def check(root: Path, *options: str, status: int) -> str:
     return done.stdout if status < 2 else done.stderr
 
 
+@pytest.mark.slow
 def test_damage_and_duplicates_are_found(tmp_path: Path) -> None:
     write_photographs(tmp_path, 18, 12, (64, 48))
     assert "train: 18 images, 3 to 3 in each of 6 classes" in check(tmp_path, status=0)

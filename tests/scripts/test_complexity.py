@@ -16,6 +16,7 @@ def complexity(*arguments: str, status: int = 0) -> str:
     return done.stdout if status == 0 else done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_all_there_is_on_standard_output() -> None:
     report = json.loads(complexity("model=resnet20_lccl", "format=json"))
     assert (report["baseline_params"], report["baseline_macs"]) == (269_722, 40_551_040)

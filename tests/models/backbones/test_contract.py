@@ -24,16 +24,7 @@ SMALLER = {
     "p4m_resnet44": ["model.backbone.depth=8"],
     "factorized": ["model.backbone.layers_per_stage=2"],
 }
-SLOW = {
-    "drn_a_50",
-    "drn_c_42",
-    "drn_d_54",
-    "resnet101",
-    "vgg16",
-    "vgg16_bn",
-}  # VGG for its 120 M weights in linear layers
 BACKBONES = choices("model/backbone")
-AT_32_PX = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BACKBONES]
 REFUSAL = re.compile(r"input_size=32: .*; nearest: (\d+)")
 
 
@@ -59,7 +50,8 @@ def test_counts_at_the_papers_input(configured, name: str) -> None:
     assert cost.layers[-1].output_shape[:2] == (1, data.num_classes)
 
 
-@pytest.mark.parametrize("name", AT_32_PX)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
 def test_works_at_32_px(configured, name: str) -> None:
     """Or at the size that the refusal of 32 names: logits, at least 2 x 2, a training step, bf16, export."""
     size, net = smallest_from_32(partial(configured(name, *SMALLER.get(name, [])), 10, in_channels=3))
