@@ -73,7 +73,7 @@ def _find_knob(layer: Layer) -> tuple[Path, tuple] | None:
     for name, value in arguments.items():
         if isinstance(value, partial) and (inner := _find_knob(value)):
             return (name, *inner[0]), inner[1]
-    own = getattr(layer.func if isinstance(layer, partial) else layer, "budget_knob", None)
+    own = getattr(getattr(layer, "func", layer), "budget_knob", None)
     return ((own[0],), own[1]) if own else None
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
@@ -37,6 +37,11 @@ class ConvGeometry:
             conv.groups,
             conv.bias is not None,
         )
+
+    @classmethod
+    def like(cls, *arguments: Any) -> Self:
+        """Of nn.Conv2d's arguments in nn.Conv2d's order, checked as nn.Conv2d and `of` check them."""
+        return cls.of(nn.Conv2d(*arguments, device="meta"))
 
     def arguments(self) -> tuple:
         """nn.Conv2d's positional arguments, in nn.Conv2d's order."""

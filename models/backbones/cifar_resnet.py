@@ -26,10 +26,7 @@ def cifar_resnet(
     Shortcut A subsamples and pads with zero channels (no parameters, the paper's choice on CIFAR),
     B projects with a strided 1x1 convolution; both only where a stage changes the shape.
     """
-    if depth < 8 or depth % 6 != 2:
-        raise ValueError(
-            f"depth={depth}: a CIFAR ResNet has 6n + 2 layers; nearest: {max(8, round((depth - 2) / 6) * 6 + 2)}"
-        )
+    blocks_each = blocks_a_stage(depth)
     if input_size < 8:
         raise ValueError(f"input_size={input_size}: two halvings must leave at least 2 x 2; nearest: 8")
     make_shortcut = {"A": PadShortcut, "B": projection_shortcut}[shortcut]
@@ -38,9 +35,18 @@ def cifar_resnet(
     for before, width in pairwise(widths):
         stride = 1 if before == width else 2
         blocks = [BasicBlock(before, width, stride, make_shortcut)]
-        blocks += [BasicBlock(width, width, 1, make_shortcut) for _ in range((depth - 2) // 6 - 1)]
+        blocks += [BasicBlock(width, width, 1, make_shortcut) for _ in range(blocks_each - 1)]
         layers.append(nn.Sequential(*blocks))
     return CifarResNet(layers, num_classes)
+
+
+def blocks_a_stage(depth: int, layers: int = 6, others: int = 2) -> int:
+    """n of a network of `depth` = `layers` n + `others` layers; ValueError where there is none."""
+    count, rest = divmod(depth - others, layers)
+    if count < 1 or rest:
+        nearest = max(1, round((depth - others) / layers)) * layers + others
+        raise ValueError(f"depth={depth}: such a network has {layers}n + {others} layers; nearest: {nearest}")
+    return count
 
 
 class CifarResNet(nn.Module):

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.backbones.cifar_resnet import blocks_a_stage
 from models.layers.group_equivariant import ORDER, parts
 
 # The paper's, about equal parameters; it has no p4 network, whose widths follow its rule, divided by sqrt(|H|).
@@ -30,15 +31,13 @@ def group_resnet(
 
     Before the classifier it is equivariant where input_size = 4 j + 1; the paper's own 32 px are not.
     """
-    if depth < 8 or depth % 6 != 2:
-        nearest = max(8, round((depth - 2) / 6) * 6 + 2)
-        raise ValueError(f"depth={depth}: this ResNet has 6n + 2 layers; nearest: {nearest}")
+    blocks_each = blocks_a_stage(depth)
     lift, conv, norm = parts(group)
     first, second, third = widths or WIDTHS[group]
     stages = []
     for before, width, stride in ((first, first, 1), (first, second, 2), (second, third, 2)):
         blocks = [PreActBlock(before, width, stride, conv, norm)]
-        blocks += [PreActBlock(width, width, 1, conv, norm) for _ in range((depth - 2) // 6 - 1)]
+        blocks += [PreActBlock(width, width, 1, conv, norm) for _ in range(blocks_each - 1)]
         stages.append(nn.Sequential(*blocks))
     fc = nn.Linear(third * ORDER.get(group, 1), num_classes)
     return GroupResNet(lift(in_channels, first, 3, padding=1), stages, norm(third), fc)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones.cifar_resnet import PadShortcut
+from models.backbones.cifar_resnet import PadShortcut, blocks_a_stage
 
 SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
 
@@ -29,7 +29,7 @@ def preact_resnet(
     convolution (the authors' for bottlenecks); both only where a stage changes the shape.
     """
     branch, expansion, convs = {"basic": (_basic, 1, 2), "bottleneck": (_bottleneck, 4, 3)}[block]
-    count = _blocks_a_stage(depth, 3 * convs, 2)
+    count = blocks_a_stage(depth, 3 * convs, 2)
     make_shortcut = {"A": PadShortcut, "B": _projection}[shortcut]
 
     def make(inputs: int, outputs: int, stride: int, heads_stage: bool) -> nn.Module:
@@ -64,7 +64,7 @@ def wide_resnet(
         return PreActBlock(inputs, _basic(inputs, outputs, stride, dropout), skip, not same)
 
     widths = [widen_factor * width for width in (16, 32, 64)]
-    return _network(num_classes, input_size, in_channels, widths, _blocks_a_stage(depth, 6, 4), make)
+    return _network(num_classes, input_size, in_channels, widths, blocks_a_stage(depth, 6, 4), make)
 
 
 class PreActBlock(nn.Module):
@@ -107,14 +107,6 @@ def _network(
         blocks = [make(before, width, stride, True), *(make(width, width, 1, False) for _ in range(count - 1))]
         stages.append(nn.Sequential(*blocks))
     return PreActResNet(_conv(in_channels, 16, 3), stages, widths[-1], num_classes)
-
-
-def _blocks_a_stage(depth: int, layers: int, others: int) -> int:
-    count, rest = divmod(depth - others, layers)
-    if count < 1 or rest:
-        nearest = max(1, round((depth - others) / layers)) * layers + others
-        raise ValueError(f"depth={depth}: such a network has {layers}n + {others} layers; nearest: {nearest}")
-    return count
 
 
 def _basic(inputs: int, outputs: int, stride: int, dropout: float = 0.0) -> nn.Module:

@@ -6,6 +6,7 @@ Source: Wu et al. 2018, "Shift", arXiv:1711.08141, section 4.1, in the form of t
 
 from torch import Tensor, nn
 
+from models.backbones.cifar_resnet import blocks_a_stage, projection_shortcut
 from models.layers.shift import Shift
 
 
@@ -16,9 +17,7 @@ def shift_resnet(
 
     The second and third stage halve the size; for images of at least 8 x 8.
     """
-    if depth < 8 or depth % 6 != 2:
-        nearest = max(8, round((depth - 2) / 6) * 6 + 2)
-        raise ValueError(f"depth={depth}: a CIFAR ResNet has 6n + 2 layers; nearest: {nearest}")
+    blocks_each = blocks_a_stage(depth)
     if expansion < 1:
         raise ValueError(f"expansion={expansion}: must be a positive whole number; nearest: 1")
     if input_size < 8:
@@ -26,7 +25,7 @@ def shift_resnet(
     layers: list[nn.Module] = [nn.Conv2d(in_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     for before, width in ((16, 16), (16, 32), (32, 64)):
         blocks = [ShiftBlock(before, width, width // before, expansion)]
-        blocks += [ShiftBlock(width, width, 1, expansion) for _ in range((depth - 2) // 6 - 1)]
+        blocks += [ShiftBlock(width, width, 1, expansion) for _ in range(blocks_each - 1)]
         layers.append(nn.Sequential(*blocks))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
 
@@ -41,10 +40,8 @@ class ShiftBlock(nn.Module):
         super().__init__()
         shift = Shift(in_channels, out_channels, 3, stride, padding=1, bias=False, expansion=expansion)
         self.branch = nn.Sequential(shift, nn.BatchNorm2d(out_channels), nn.ReLU())
-        self.shortcut = nn.Sequential()
-        if in_channels != out_channels:
-            self.shortcut.append(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False))
-            self.shortcut.append(nn.BatchNorm2d(out_channels))
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else projection_shortcut(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.branch(x)

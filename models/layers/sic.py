@@ -51,8 +51,7 @@ class SIC(nn.Sequential):
             raise ValueError(f"depth={depth}: SIC stacks at least one unit; nearest: 1")
         if norm not in ("projection", "both", "none"):
             raise ValueError(f"norm={norm!r}: must be 'projection', 'both' or 'none'")
-        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device="meta")
-        g = ConvGeometry.of(like)
+        g = ConvGeometry.like(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         if g.kernel_size == (1, 1):
             super().__init__(projection(*g.arguments()))
             return

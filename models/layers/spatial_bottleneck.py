@@ -41,8 +41,8 @@ class SpatialBottleneck(nn.Module):
         projection: Callable[..., nn.Module] = nn.Conv2d,
     ) -> None:
         super().__init__()
-        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device="meta")
-        self.geometry = g = ConvGeometry.of(like)
+        g = ConvGeometry.like(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.geometry = g
         if reduction is not None and reduction < 1:
             raise ValueError(f"reduction={reduction}: a low resolution is not above the full one; nearest: 1")
         self.rates = rates = g.kernel_size if reduction is None else (reduction, reduction)

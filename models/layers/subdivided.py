@@ -50,8 +50,7 @@ class Subdivided(nn.Module):
         super().__init__()
         if groups != 1:
             raise ValueError(f"groups={groups}: the grid takes the place of groups; nearest: 1")
-        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, device="meta")
-        self.geometry = ConvGeometry.of(like)
+        self.geometry = ConvGeometry.like(in_channels, out_channels, kernel_size, stride, padding, dilation)
         if (grid is None) != (window is None):
             raise ValueError(f"grid={grid} and window={window} go together; give both or neither")
         if grid is None or window is None:
