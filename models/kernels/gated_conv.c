@@ -20,22 +20,22 @@
 
 #if defined(__AVX512F__)
 #define LANES 16
-#define MR 8
 #elif defined(__AVX__)
 #define LANES 8
-#define MR 6
 #else
 #define LANES 4
-#define MR 6
 #endif
+#define MR 6
 #define PANEL 16
-#define MAX_PANELS (LANES / 8 ? LANES / 8 : 1) /* a tile has 2 panels where the registers suffice, else 1 */
-#define BUNCH (LANES < 8 ? LANES : 8)          /* pixels whose gates are summed together */
-#define MAX_SPANS 9                            /* of rows or columns with the same taps inside the image */
+#define MAX_PANELS (LANES == 16 ? 2 : 1) /* panels in a tile: as many as the registers hold the sums of */
+#define BUNCH 8     /* pixels whose gates are summed together */
+#define MAX_SPANS 9 /* of rows or columns with the same taps inside the image */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef float quad __attribute__((vector_size(16)));
+typedef int32_t iquad __attribute__((vector_size(16)));
 typedef int64_t i64;
 
 /* What Python passes; sizes in elements. A pointer that may be absent is NULL. */
@@ -81,51 +81,28 @@ INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
-#endif
-/* FOLDs halves the lanes of each sum: a and b hold sums spread over s lanes each, the result over s / 2, a's first. */
-#define FOLD(name, low, high) \
-    INLINE vec name(vec a, vec b) { return SHUFFLE(a, b, low) + SHUFFLE(a, b, high); }
-#define _ ,
-#if LANES == 16
-FOLD(fold16, 0 _ 1 _ 2 _ 3 _ 4 _ 5 _ 6 _ 7 _ 16 _ 17 _ 18 _ 19 _ 20 _ 21 _ 22 _ 23,
-     8 _ 9 _ 10 _ 11 _ 12 _ 13 _ 14 _ 15 _ 24 _ 25 _ 26 _ 27 _ 28 _ 29 _ 30 _ 31)
-FOLD(fold8, 0 _ 1 _ 2 _ 3 _ 8 _ 9 _ 10 _ 11 _ 16 _ 17 _ 18 _ 19 _ 24 _ 25 _ 26 _ 27,
-     4 _ 5 _ 6 _ 7 _ 12 _ 13 _ 14 _ 15 _ 20 _ 21 _ 22 _ 23 _ 28 _ 29 _ 30 _ 31)
-FOLD(fold4, 0 _ 1 _ 4 _ 5 _ 8 _ 9 _ 12 _ 13 _ 16 _ 17 _ 20 _ 21 _ 24 _ 25 _ 28 _ 29,
-     2 _ 3 _ 6 _ 7 _ 10 _ 11 _ 14 _ 15 _ 18 _ 19 _ 22 _ 23 _ 26 _ 27 _ 30 _ 31)
-FOLD(fold2, 0 _ 2 _ 4 _ 6 _ 8 _ 10 _ 12 _ 14 _ 16 _ 18 _ 20 _ 22 _ 24 _ 26 _ 28 _ 30,
-     1 _ 3 _ 5 _ 7 _ 9 _ 11 _ 13 _ 15 _ 17 _ 19 _ 21 _ 23 _ 25 _ 27 _ 29 _ 31)
-#elif LANES == 8
-FOLD(fold8, 0 _ 1 _ 2 _ 3 _ 8 _ 9 _ 10 _ 11, 4 _ 5 _ 6 _ 7 _ 12 _ 13 _ 14 _ 15)
-FOLD(fold4, 0 _ 1 _ 4 _ 5 _ 8 _ 9 _ 12 _ 13, 2 _ 3 _ 6 _ 7 _ 10 _ 11 _ 14 _ 15)
-FOLD(fold2, 0 _ 2 _ 4 _ 6 _ 8 _ 10 _ 12 _ 14, 1 _ 3 _ 5 _ 7 _ 9 _ 11 _ 13 _ 15)
-#else
-FOLD(fold4, 0 _ 1 _ 4 _ 5, 2 _ 3 _ 6 _ 7)
-FOLD(fold2, 0 _ 2 _ 4 _ 6, 1 _ 3 _ 5 _ 7)
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (iquad){__VA_ARGS__})
 #endif
 
-/* sums[i] = sum of the lanes of s[i], for the BUNCH vectors of s, which are overwritten. */
-INLINE void sum_lanes(vec *s, float *sums) {
-#if LANES == 16
-    for (int i = 0; i < 4; i++) s[i] = fold16(s[2 * i], s[2 * i + 1]);
-    for (int i = 0; i < 2; i++) s[i] = fold8(s[2 * i], s[2 * i + 1]);
-    s[0] = fold4(s[0], s[1]);
-    s[0] = fold2(s[0], s[0]);
-#elif LANES == 8
-    for (int i = 0; i < 4; i++) s[i] = fold8(s[2 * i], s[2 * i + 1]);
-    for (int i = 0; i < 2; i++) s[i] = fold4(s[2 * i], s[2 * i + 1]);
-    s[0] = fold2(s[0], s[1]);
-#else
-    for (int i = 0; i < 2; i++) s[i] = fold4(s[2 * i], s[2 * i + 1]);
-    s[0] = fold2(s[0], s[1]);
-#endif
-    memcpy(sums, s, BUNCH * sizeof(float));
+/* Four numbers whose sum is that of the lanes of v. */
+INLINE quad fold(vec v) {
+    quad q[LANES / 4];
+    memcpy(q, &v, sizeof v);
+    for (int i = 1; i < LANES / 4; i++) q[0] += q[i];
+    return q[0];
+}
+
+/* The sums of the lanes of v[0] to v[3]. */
+INLINE quad sum_lanes(const vec *v) {
+    quad a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
+    quad ab = SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7);
+    quad cd = SHUFFLE(c, d, 0, 1, 4, 5) + SHUFFLE(c, d, 2, 3, 6, 7);
+    return SHUFFLE(ab, cd, 0, 2, 4, 6) + SHUFFLE(ab, cd, 1, 3, 5, 7);
 }
 
 static float gate_alone(const Conv *p, const float *window, Range rows, Range columns) {
     vec sum[4] = {0};
-    float rest = 0, sums[LANES], total = 0;
+    float rest = 0;
     for (i64 r = rows.first; r <= rows.last; r++)
         for (i64 s = columns.first; s <= columns.last; s++) {
             const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
@@ -133,10 +110,8 @@ static float gate_alone(const Conv *p, const float *window, Range rows, Range co
             for (; i + LANES <= p->c; i += LANES) sum[i / LANES % 4] += load(x + i) * load(g + i);
             for (; i < p->c; i++) rest += x[i] * g[i];
         }
-    sum[0] += sum[1] + (sum[2] + sum[3]);
-    memcpy(sums, sum, sizeof sums);
-    for (int i = 0; i < LANES; i++) total += sums[i];
-    return total + rest;
+    quad total = sum_lanes(sum);
+    return (total[0] + total[1]) + (total[2] + total[3]) + rest;
 }
 
 /* Of BUNCH neighbours whose columns are all inside; c is a multiple of LANES. */
@@ -149,13 +124,17 @@ INLINE void gate_bunch(const Conv *p, const float *window, Range rows, float *ga
             for (i64 i = 0; i < p->c; i += LANES)
                 for (int m = 0; m < BUNCH; m++) sum[m] += load(x + m * step + i) * load(g + i);
         }
-    sum_lanes(sum, gates);
+    for (int m = 0; m < BUNCH; m += 4) {
+        quad four = sum_lanes(sum + m);
+        memcpy(gates + m, &four, sizeof four);
+    }
 }
 
 static void gate_row(const Conv *p, i64 image, i64 row, float *gates) {
     i64 top = row * p->sh - p->gph;
     Range rows = inside(top, p->dh, p->gkh, p->h);
     const float *line = p->x + (image * p->h + top) * p->w * p->c;
+    for (i64 i = 0; i < p->w * p->c; i += 16) __builtin_prefetch(line + i, 0, 2);
     for (i64 column = 0; column < p->wo;) {
         i64 left = column * p->sw - p->gpw;
         i64 right = left + (BUNCH - 1) * p->sw + (p->gkw - 1) * p->dw; /* last pixel that a bunch from here reads */
@@ -213,12 +192,16 @@ static int outside(const Conv *p, i64 pixel, i64 r, i64 s) {
 
 INLINE vec relu(vec v) { return (vec)((ivec)v & ~(ivec)(v < 0)); } /* of NaN NaN, as in torch */
 
-/* out = v + residual, or its ReLU, for the first `count` lanes. */
-static void part(float *out, const float *residual, vec v, i64 count, i64 with_relu) {
-    for (i64 i = 0; i < count; i++) {
-        float f = residual ? v[i] + residual[i] : v[i];
-        out[i] = with_relu && f < 0 ? 0 : f;
-    }
+/* out = v + residual, or its ReLU, for LANES channels of which `count` exist. */
+INLINE void emit(float *out, const float *residual, vec v, i64 count, i64 with_relu) {
+    if (count >= LANES) {
+        if (residual) v += load(residual);
+        store(out, with_relu ? relu(v) : v);
+    } else
+        for (i64 i = 0; i < count; i++) {
+            float f = residual ? v[i] + residual[i] : v[i];
+            out[i] = with_relu && f < 0 ? 0 : f;
+        }
 }
 
 /* What follows the sums of MR pixels, of which `count` are wanted, in vector v of their channels. */
@@ -233,11 +216,7 @@ INLINE void finish(const Conv *p, const Panels *q, const Open *open, i64 count, 
     for (int m = 0; m < MR; m++) sums[m][v] = sums[m][v] * (open[m].gate * scale) + shift;
     for (int m = 0; m < MR && m < count; m++) {
         i64 at = (i64)open[m].pixel * t;
-        if (left < LANES) part(out + at, residual ? residual + at : NULL, sums[m][v], left, with_relu);
-        else {
-            if (residual) sums[m][v] += load(residual + at);
-            store(out + at, with_relu ? relu(sums[m][v]) : sums[m][v]);
-        }
+        emit(out + at, residual ? residual + at : NULL, sums[m][v], left, with_relu);
     }
 }
 
@@ -323,35 +302,19 @@ static void close_row(const Conv *p, i64 row) {
     i64 size = p->wo * p->t;
     const float *shift = p->shift, *residual = p->residual ? p->residual + row * size : NULL;
     float *out = p->out + row * size;
-    if (!residual && !shift) {
-        memset(out, 0, size * sizeof(float));
-        return;
-    }
     i64 channels = p->t, with_relu = p->relu, few = 8 * channels; /* eight pixels at a time stay in cache */
     for (i64 start = 0; start < size; start += few)
         for (i64 t = 0; t < channels; t += LANES) {
             i64 end = start + few < size ? start + few : size;
             vec constant = {0};
             if (shift) constant = load(shift + t);
-            if (channels - t < LANES)
-                for (i64 i = start + t; i < end; i += channels)
-                    part(out + i, residual ? residual + i : NULL, constant, channels - t, with_relu);
-            else if (residual)
-                for (i64 i = start + t; i < end; i += channels) {
-                    vec v = constant + load(residual + i);
-                    store(out + i, with_relu ? relu(v) : v);
-                }
-            else {
+            if (!residual && channels - t >= LANES) {
                 if (with_relu) constant = relu(constant);
                 for (i64 i = start + t; i < end; i += channels) store(out + i, constant);
-            }
+            } else
+                for (i64 i = start + t; i < end; i += channels)
+                    emit(out + i, residual ? residual + i : NULL, constant, channels - t, with_relu);
         }
-}
-
-#define AHEAD 1 /* rows of the image to fetch before their gates are due */
-
-static void fetch(const float *p, i64 size) {
-    for (i64 i = 0; i < size; i += 16) __builtin_prefetch(p + i, 0, 2);
 }
 
 static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
@@ -360,7 +323,6 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     const float *window = p->x + ((image * p->h + y * p->sh - p->ph) * p->w - p->pw) * p->c, *gates = k->gates;
     float bias = p->gate_bias;
     uint32_t at = row * wo;
-    fetch(p->x + (image * p->h + (y + AHEAD) * p->sh - p->ph) * p->w * p->c, p->sh * p->w * p->c);
     gate_row(p, image, y, k->gates);
     close_row(p, row);
     while (span < k->num_rows && y >= k->rows[span].end) span++;
@@ -396,7 +358,7 @@ static i64 spans(Span *found, i64 num, i64 step, i64 padding, i64 dilation, i64 
 /* Pixels a block: enough to pay for reading the weights once, few enough to leave the images in cache. */
 static i64 block_size(const Conv *p) {
     i64 weights = p->kh * p->kw * p->c / p->groups * p->t * sizeof(float);
-    return getenv("BLOCK") ? atoi(getenv("BLOCK")) : weights <= 512 * 1024 ? 192 : 384;
+    return weights <= 512 * 1024 ? 192 : 384;
 }
 
 static void start(Worker *k, const Conv *p, char *memory, const float *zeros, i64 list) {

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from models.kernels import native
 
+OPERATOR = "cheapconv.gated_conv2d"
 Pair = list[int]
 ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor gate_weight, Tensor gate_bias, Tensor? scale, Tensor? shift, "

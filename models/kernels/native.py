@@ -53,8 +53,9 @@ def can_run(arguments: tuple) -> bool:
 
 def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     """See models/kernels/gated_conv.py, whose arguments it takes."""
-    *parameters, residual, stride, padding, dilation, groups, gate_padding, inner_relu, relu = arguments
-    prepared = _prepare(weight, tuple(parameters), groups)
+    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, inner_relu, relu = arguments
+    stride, padding, dilation, groups, gate_padding = geometry
+    prepared = _prepare(weight, bias, gate_weight, scale, shift, groups)
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     t, _, kh, kw = weight.shape
@@ -66,11 +67,11 @@ def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     if out.numel() == 0:
         return out
     pointers = [x.data_ptr(), *prepared.pointers, residual.data_ptr() if residual is not None else None, out.data_ptr()]
-    geometry = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation)
-    rest = (*prepared.gate_size, *gate_padding, inner_relu, relu, torch.get_num_threads())
+    sizes = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation, *gate_weight.shape[2:], *gate_padding)
+    rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item())
     run = function()
     assert run is not None
-    if run(ctypes.byref(_Conv(*pointers, *geometry, *rest, prepared.gate_bias))):
+    if run(ctypes.byref(_Conv(*pointers, *sizes, *rest))):
         raise MemoryError(f"no memory for a gated convolution of {tuple(x.shape)}")
     return out
 
@@ -81,28 +82,23 @@ class _Prepared:
 
     state: tuple
     tensors: tuple[Tensor | None, ...]
-    gate_size: tuple[int, int]
-    gate_bias: float
-
-    @functools.cached_property
-    def pointers(self) -> list[int | None]:
-        return [tensor.data_ptr() if tensor is not None else None for tensor in self.tensors]
+    pointers: tuple[int | None, ...]
 
 
 _prepared = WeakTensorKeyDictionary()
 
 
-def _prepare(weight: Tensor, parameters: tuple[Tensor | None, ...], groups: int) -> _Prepared:
+def _prepare(
+    weight: Tensor, bias: Tensor | None, gate_weight: Tensor, scale: Tensor | None, shift: Tensor | None, groups: int
+) -> _Prepared:
     """Packed once for each weight, and again when a parameter was replaced or written to."""
-    state = tuple(_state(tensor) for tensor in (weight, *parameters))
+    state = tuple(_state(tensor) for tensor in (weight, bias, gate_weight, scale, shift))
     found = _prepared.get(weight)
     if found is None or found.state != state:
-        bias, gate_weight, gate_bias, scale, shift = parameters
-        assert gate_weight is not None
-        assert gate_bias is not None
         gate = gate_weight.permute(0, 2, 3, 1).contiguous()  # 1, k, l, C
         tensors = (pack(weight, groups), _padded(bias), gate, _padded(scale), _padded(shift))
-        found = _Prepared(state, tensors, (gate_weight.shape[2], gate_weight.shape[3]), gate_bias.item())
+        pointers = tuple(tensor.data_ptr() if tensor is not None else None for tensor in tensors)
+        found = _Prepared(state, tensors, pointers)
         _prepared[weight] = found
     return found
 
