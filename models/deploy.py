@@ -1,18 +1,20 @@
-"""Make a trained network ready for inference: BatchNorm folded, what follows a convolution fused into it, gates that skip."""
+"""Make a trained network ready for inference: BatchNorm folded, additions and ReLU fused, gates that skip."""
 
 import copy
+import math
 import operator
 from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
 from models.geometry import ConvGeometry
 from models.kernels.fused_conv import FusedConv
 from models.kernels.fused_gated_conv import FusedGatedConv
-from models.layers.lccl import LCCL
+from models.layers.lccl import GAIN, LCCL, Gate
 
 ADDITIONS = {operator.add, operator.iadd, torch.add}
 RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
@@ -21,17 +23,18 @@ RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
 def deploy(net: nn.Module) -> fx.GraphModule:
     """A copy of `net` for inference that computes the same, to rounding; `net` itself stays as it is.
 
-    Every convolution, gated or not, takes in the BatchNorm, the addition and the ReLU that follow it, and a gated one with
-    one map for all outputs skips closed positions (models/kernels/gated_conv.py; models/gate_choice.py can measure where
-    that pays). Gates for single outputs (LCCL's `gate_channels="each"`) stay dense products: no tile of a matrix
-    product has all its outputs closed, so nothing is to be gained. The copy is channels-last and takes no gradients.
+    Every convolution, gated or not, takes in the BatchNorm, the addition and the ReLU that follow it, and a gated
+    one with one map for all outputs skips closed positions (models/kernels/gated_conv.py; models/gate_choice.py can
+    measure where that pays). Gates for single outputs (LCCL's `gate_channels="each"`) stay dense products: hardly a
+    tile of a matrix product has all its outputs closed, so nothing is to be gained. The copy is channels-last and
+    takes no gradients.
 
     Raises ValueError where the forward pass is not the same for all inputs, so that torch.fx cannot record it.
     """
     net = copy.deepcopy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     try:
         graph = _Tracer().trace(net)
-    except (fx.proxy.TraceError, TypeError) as failure:
+    except (TraceError, TypeError) as failure:
         raise ValueError(
             f"{type(net).__name__} cannot be deployed: torch.fx cannot record its forward pass ({failure}); "
             "take decisions that depend on the input out of it"
@@ -127,11 +130,9 @@ def _fused_gated(layer: LCCL, norm: nn.BatchNorm2d | None, *, relu: bool) -> Fus
     scale, shift = affine(norm) if norm else (None, None)
     if scale is not None and not inner_relu:
         weight, bias, scale = weight * scale[:, None, None, None], bias * scale if bias is not None else None, None
-    gate = layer.gate
-    gate_weight, gate_bias = fold(gate.conv.weight, gate.conv.bias, gate.norm if _is_norm(gate.norm) else None)
-    assert gate_bias is not None
-    left, _, top, _ = gate.margins
-    padding = ConvGeometry.of(gate.conv).padding
+    gate_weight, gate_bias, ceiling = _gate(layer.gate)
+    left, _, top, _ = layer.gate.margins
+    padding = ConvGeometry.of(layer.gate.conv).padding
     return FusedGatedConv(
         ConvGeometry.of(conv),
         weight,
@@ -139,6 +140,7 @@ def _fused_gated(layer: LCCL, norm: nn.BatchNorm2d | None, *, relu: bool) -> Fus
         gate_weight,
         gate_bias,
         (top + padding[0], left + padding[1]),
+        ceiling,
         scale,
         shift,
         inner_relu=inner_relu,
@@ -146,17 +148,22 @@ def _fused_gated(layer: LCCL, norm: nn.BatchNorm2d | None, *, relu: bool) -> Fus
     )
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d)
+def _gate(gate: Gate) -> tuple[Tensor, Tensor, float]:
+    """Weight, bias and ceiling of the clamped convolution that `gate` is in evaluation."""
+    norm = gate.norm if isinstance(gate.norm, nn.BatchNorm2d) else None
+    weight, bias = fold(gate.conv.weight, gate.conv.bias, norm)
+    assert bias is not None
+    if gate.offset is None:
+        return weight, bias, math.inf
+    return GAIN * weight, GAIN * bias + gate.offset, 1.0
 
 
 def _parts(conv: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d | None, bool]:
-    """What LCCL gates: a convolution alone, or convolution, BatchNorm or not, ReLU."""
-    if isinstance(conv, nn.Conv2d):
-        return conv, None, False
-    first, *norm, _ = conv.children()
+    """What LCCL gates: a convolution, the BatchNorm behind it if any, and whether a ReLU follows."""
+    first, *rest = conv.children() if isinstance(conv, nn.Sequential) else [conv]
     assert isinstance(first, nn.Conv2d)
-    return first, next((module for module in norm if isinstance(module, nn.BatchNorm2d)), None), True
+    norm = next((module for module in rest if isinstance(module, nn.BatchNorm2d)), None)
+    return first, norm, any(isinstance(module, nn.ReLU) for module in rest)
 
 
 def fold(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:

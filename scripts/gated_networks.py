@@ -1,9 +1,7 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra import compose
@@ -16,13 +14,13 @@ from models.cost import count, gated_layers
 from models.deploy import affine, deploy
 from models.gate_choice import choose
 from models.kernels.fused_gated_conv import FusedGatedConv
-from scripts import gates_speed
+from scripts.gated_layers import Row, row, threshold
 from scripts.side_by_side import pair
 
 BATCH = {224: 8, 32: 128}  # images at once, by their size
 
 
-def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[dict[str, Any]]:
+def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[Row]:
     """The preset `name`, untrained, on noise, its gates moved so that each closes the same share of positions."""
     config = OmegaConf.to_container(compose("train", [f"model={name}"]).model, resolve=True)
     parts = instantiate(config, _convert_="all")
@@ -36,12 +34,14 @@ def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[dict[
         gated = build(**parts, data=size).net
         calibrate(plain, images)
         close_gates(gated, images, zeros)
-        rows.append(_row(name, plain, gated, images, "random", repeats))
+        skipping = deploy(gated)
+        close_exactly(skipping, images, zeros)
+        rows.append(_row(name, deploy(plain), skipping, [images], "random", repeats))
     return rows
 
 
-def trained_rows(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """The network of a finished run on its own test images, which it must still classify as it did."""
+def trained_rows(folder: Path, repeats: int) -> list[Row]:
+    """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
     record = json.loads((folder / "result.json").read_text())
     parts = instantiate(record["config"], _convert_="all", trainer=None)
     data = parts["data"]
@@ -52,31 +52,25 @@ def trained_rows(folder: Path, repeats: int) -> list[dict[str, Any]]:
     plain = build(parts["model"]["backbone"], nn.Conv2d, parts["model"]["scope"], size).net
     data.setup("test")
     batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
-    calibrate(plain, batches[0][0])
-    row = _row(folder.name, plain, gated, batches[0][0], "trained", repeats, batches)
-    return [row | {"top1_skipping": _top1(deploy(gated), batches), "top1": record["top1"]}]
+    images = [batch for batch, _ in batches]
+    calibrate(plain, images[0])
+    skipping = deploy(gated)
+    found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
+    return [found | {"top1": record["top1"], "top1_skipping": _top1(skipping, batches)}]
 
 
-def _row(
-    name: str,
-    plain: nn.Module,
-    gated: nn.Module,
-    images: Tensor,
-    gates: str,
-    repeats: int,
-    batches: list[tuple[Tensor, Tensor]] | None = None,
-) -> dict[str, Any]:
-    dense, skipping = deploy(plain), deploy(gated)
+def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
+    """Times on the first of `batches`, zero fractions over all of them."""
+    images, shape = batches[0], (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
     choices = choose(skipping, images)
-    zeros = _zero_fractions(skipping, [batch for batch, _ in batches] if batches else [images])
-    cost = count(gated, tuple(images.shape[1:]))  # pyright: ignore[reportArgumentType]
-    conv_macs = {name: cost.macs_of(f"{name}.conv") for name in gated_layers(gated)}
-    closed = sum(zeros[name] * macs for name, macs in conv_macs.items())
-    theoretical = count(plain, tuple(images.shape[1:])).macs / (cost.macs - closed)  # pyright: ignore[reportArgumentType]
+    macs = {choice.name: choice.macs for choice in choices}
+    zeros = zero_fractions(skipping, batches)
+    closed = sum(zeros[name] * macs[name] for name in macs)
+    theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
     times = pair(lambda: dense(images), lambda: skipping(images), repeats)
-    fraction = closed / sum(conv_macs.values())
-    row = gates_speed.row(list(images.shape), fraction, gates, theoretical, times)
-    return {"level": "network", "name": name} | row | {"layers_skipping": sum(choice.skips for choice in choices)}
+    skips = {"layers_skipping": sum(choice.skips for choice in choices)}
+    fraction = closed / sum(macs.values())
+    return row("network", name, list(images.shape), fraction, gates, theoretical, times) | skips
 
 
 def calibrate(net: nn.Module, images: Tensor) -> None:
@@ -92,13 +86,11 @@ def close_gates(net: nn.Module, images: Tensor, zeros: float) -> None:
     """Calibrate `net` with each gate moved so that a share `zeros` of it is closed on `images`."""
 
     def move(norm: nn.BatchNorm2d, args: object, output: Tensor) -> Tensor:
-        values = output.flatten().sort().values
-        number = round(zeros * len(values))
-        threshold = values[number - 1] if number else values[0] - 0.1
+        lowest = threshold(output, zeros)
         scale, _ = affine(norm)
         assert norm.running_mean is not None
-        norm.running_mean += threshold / scale
-        return output - threshold
+        norm.running_mean += lowest / scale
+        return output - lowest
 
     norms = [layer.get_submodule("gate.norm") for layer in gated_layers(net).values()]
     handles = [norm.register_forward_hook(move) for norm in norms]
@@ -107,12 +99,24 @@ def close_gates(net: nn.Module, images: Tensor, zeros: float) -> None:
         handle.remove()
 
 
-def _zero_fractions(net: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+def close_exactly(deployed: nn.Module, images: Tensor, zeros: float) -> None:
+    """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
+
+    def move(layer: FusedGatedConv, inputs: tuple) -> None:
+        layer.gate_bias.sub_(threshold(layer.gate_before_relu(inputs[0]), zeros))
+
+    handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
+    deployed(images)
+    for handle in handles:
+        handle.remove()
+
+
+def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
     """Of each gated convolution, over all images."""
-    layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
+    layers = _gated(deployed)
     zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
 
-    def watch(name: str, layer: FusedGatedConv) -> Iterator:
+    def watch(name: str, layer: FusedGatedConv):
         def hook(module: nn.Module, inputs: tuple) -> None:
             gate = layer.gate(inputs[0])
             zeros[name] += int((gate == 0).sum())
@@ -122,10 +126,14 @@ def _zero_fractions(net: nn.Module, batches: list[Tensor]) -> dict[str, float]:
 
     handles = [watch(name, layer) for name, layer in layers.items()]
     for images in batches:
-        net(images)
+        deployed(images)
     for handle in handles:
         handle.remove()
     return {name: zeros[name] / elements[name] for name in layers}
+
+
+def _gated(deployed: nn.Module) -> dict[str, FusedGatedConv]:
+    return {name: module for name, module in deployed.named_modules() if isinstance(module, FusedGatedConv)}
 
 
 def _top1(net: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:

@@ -20,28 +20,36 @@ class FusedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.stride, self.padding, self.dilation = [list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")]
-        self.groups, self.relu = geometry.groups, relu
+        self.geometry, self.relu = geometry, relu
+        self.stride, self.padding, self.dilation = (list(getattr(geometry, n)) for n in ("stride", "padding", "dilation"))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is not None and residual.shape != self.output_shape(x):
+            return activate(self._convolve(x, None, relu=False) + residual, self.relu)  # one of them is broadcast
+        return self._convolve(x, residual, relu=self.relu)
+
+    def output_shape(self, x: Tensor) -> tuple[int, int, int, int]:
+        return (x.shape[0], self.weight.shape[0], *self.geometry.output_size(x.shape[2], x.shape[3]))
+
+    def _convolve(self, x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
         if self._fits_onednn(x):
-            return self._onednn(x, residual)
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        y = y if residual is None else y + residual
-        return y.relu() if self.relu else y
+            return self._onednn(x, residual, relu)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.geometry.groups)
+        return activate(y if residual is None else y + residual, relu)
 
     def _fits_onednn(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling():  # the compiler fuses by itself
+            return False
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and x.numel() > 0
-        return plain and torch.backends.mkldnn.is_available() and not torch.compiler.is_compiling()
+        return plain and torch.backends.mkldnn.is_available()
 
-    def _onednn(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def _onednn(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        weight, unary = self._packed(x), "relu" if self.relu else "none"
-        rest = (weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        rest = (self._packed(x), self.bias, self.padding, self.stride, self.dilation, self.geometry.groups)
         if residual is None:
-            return torch.ops.mkldnn._convolution_pointwise(x, *rest, unary, [], "")
+            return torch.ops.mkldnn._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
         residual = residual.contiguous(memory_format=torch.channels_last)
-        unary = "relu" if self.relu else None
+        unary = "relu" if relu else None
         return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *rest, "add", 1.0, unary, [], None)
 
     def _packed(self, x: Tensor) -> Tensor:
@@ -49,13 +57,17 @@ class FusedConv(nn.Module):
         state = (tuple(x.shape), w.data_ptr(), 0 if w.is_inference() else w._version)
         found = _packed.get(w)
         if found is None or found[0] != state:
-            geometry = (self.padding, self.stride, self.dilation, self.groups)
+            geometry = (self.padding, self.stride, self.dilation, self.geometry.groups)
             found = state, torch.ops.mkldnn._reorder_convolution_weight(w, *geometry, list(x.shape))
             _packed[w] = found
         return found[1]
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         return conv_macs(tuple(self.weight.shape), output_shape)
+
+
+def activate(y: Tensor, relu: bool) -> Tensor:
+    return y.relu() if relu else y
 
 
 _packed = WeakTensorKeyDictionary()  # weight -> what it was made for, weight in oneDNN's layout

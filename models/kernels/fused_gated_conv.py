@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from models.cost import conv_macs
 from models.geometry import ConvGeometry
-from models.kernels.fused_conv import FusedConv
-from models.kernels.gated_conv import gate_map, gated_conv2d
+from models.kernels.fused_conv import FusedConv, activate
+from models.kernels.gated_conv import gate_sums, gated_conv2d
 
 
 class FusedGatedConv(nn.Module):
@@ -14,7 +14,7 @@ class FusedGatedConv(nn.Module):
 
     `skips` chooses how: only where the gate is open, or everywhere, as a fused convolution times the gate. The results
     agree but where the gate is closed and the window holds NaN or infinity, which the dense product spreads.
-    Shapes: x (N, C, H, W) -> nn.Conv2d's (N, T, H', W'); gate_weight (1, C, k', l'), gate_bias (1,), scale and shift (T,).
+    Shapes: x (N, C, H, W) -> nn.Conv2d's (N, T, H', W'); gate_weight (1, C, k', l'), gate_bias (1,), scale, shift (T,).
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class FusedGatedConv(nn.Module):
         gate_weight: Tensor,
         gate_bias: Tensor,
         gate_padding: tuple[int, int],
+        gate_ceiling: float,
         scale: Tensor | None,
         shift: Tensor | None,
         *,
@@ -35,7 +36,7 @@ class FusedGatedConv(nn.Module):
         self.conv = FusedConv(geometry, weight, bias, relu=inner_relu)
         self.gate_weight = nn.Parameter(gate_weight, requires_grad=False)
         self.gate_bias = nn.Parameter(gate_bias, requires_grad=False)
-        self.gate_padding = list(gate_padding)
+        self.gate_padding, self.gate_ceiling = list(gate_padding), gate_ceiling
         self.scale = None if scale is None else nn.Parameter(scale, requires_grad=False)
         self.shift = None if shift is None else nn.Parameter(shift, requires_grad=False)
         self.geometry, self.relu, self.skips = geometry, relu, True
@@ -44,6 +45,11 @@ class FusedGatedConv(nn.Module):
         return self.skipping(x, residual, self.gate_bias) if self.skips else self.dense(x, residual)
 
     def skipping(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor) -> Tensor:
+        if residual is not None and residual.shape != self.conv.output_shape(x):
+            return activate(self._skip(x, None, gate_bias, relu=False) + residual, self.relu)  # one of them is broadcast
+        return self._skip(x, residual, gate_bias, relu=self.relu)
+
+    def _skip(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Tensor:
         conv = self.conv
         return gated_conv2d(
             x,
@@ -57,10 +63,11 @@ class FusedGatedConv(nn.Module):
             conv.stride,
             conv.padding,
             conv.dilation,
-            conv.groups,
+            self.geometry.groups,
             self.gate_padding,
+            self.gate_ceiling,
             conv.relu,
-            self.relu,
+            relu,
         )
 
     def dense(self, x: Tensor, residual: Tensor | None) -> Tensor:
@@ -68,14 +75,16 @@ class FusedGatedConv(nn.Module):
         gate = gate if self.scale is None else gate * _by_channel(self.scale)
         y = self.conv(x)
         y = y * gate if self.shift is None else torch.addcmul(_by_channel(self.shift), y, gate)
-        y = y if residual is None else y + residual
-        return y.relu_() if self.relu else y
+        return activate(y if residual is None else y + residual, self.relu)
 
     def gate(self, x: Tensor) -> Tensor:
         """The gate map (N, 1, H', W')."""
+        return self.gate_sums(x).clamp(0, self.gate_ceiling)
+
+    def gate_sums(self, x: Tensor) -> Tensor:
         size = self.geometry.output_size(x.shape[2], x.shape[3])
         conv = self.conv
-        return gate_map(x, self.gate_weight, self.gate_bias, conv.stride, conv.dilation, self.gate_padding, size)
+        return gate_sums(x, self.gate_weight, self.gate_bias, conv.stride, conv.dilation, self.gate_padding, size)
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         """Of every position, the gate's included; where it does not skip, `conv` counts for itself."""

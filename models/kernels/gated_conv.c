@@ -46,7 +46,7 @@ typedef struct {
     i64 kh, kw, sh, sw, ph, pw, dh, dw; /* kernel, stride, padding, dilation */
     i64 gkh, gkw, gph, gpw;             /* kernel and padding of the gate; a negative padding cuts */
     i64 inner_relu, relu, threads;
-    float gate_bias;
+    float gate_bias, gate_ceiling;
 } Conv;
 
 typedef struct { i64 first, last; } Range;
@@ -321,7 +321,7 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     i64 image = row / p->ho, y = row % p->ho, span = 0, column = 0;
     i64 wo = p->wo, step = p->sw * p->c;
     const float *window = p->x + ((image * p->h + y * p->sh - p->ph) * p->w - p->pw) * p->c, *gates = k->gates;
-    float bias = p->gate_bias;
+    float bias = p->gate_bias, ceiling = p->gate_ceiling;
     uint32_t at = row * wo;
     gate_row(p, image, y, k->gates);
     close_row(p, row);
@@ -333,7 +333,7 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
         Open *open = class->open;
         for (; column < end; column++, window += step, at++) { /* no branch: gates cannot be foretold */
             float gate = gates[column] + bias;
-            open[count] = (Open){window, at, gate};
+            open[count] = (Open){window, at, gate > ceiling ? ceiling : gate};
             count += !(gate <= 0); /* NaN is open, so that it shows */
         }
         k->waiting += count - class->count;

@@ -2,9 +2,10 @@
 
     y[n, :, i, j] = relu?( inner(conv(x))[n, :, i, j] * g[n, i, j] * scale + shift + residual[n, :, i, j] )
 
-with the gate g = ReLU(gate convolution of x + gate_bias), one map for all output channels, and inner a ReLU or nothing.
-Where g is zero the first term is exactly zero and the convolution is not computed, so that NaN or infinity in its window
-does not show, as it would in the dense product (0 x infinity); where g itself is NaN, so is the output.
+with the gate g = clamp(gate convolution of x + gate_bias, 0, gate_ceiling), one map for all output channels, and inner
+a ReLU or nothing. An infinite ceiling is none.
+Where g is zero the first term is exactly zero and the convolution is not computed, so that NaN or infinity in its
+window does not show, as it would in the dense product (0 x infinity); where g itself is NaN, so is the output.
 
 `gated_conv2d` is the PyTorch operator cheapconv::gated_conv2d, visible to torch.compile, torch.export and
 torch.utils.flop_counter (which counts every position: how many are open is not known before it runs). On CPUs it is
@@ -26,7 +27,7 @@ Pair = list[int]
 ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor gate_weight, Tensor gate_bias, Tensor? scale, Tensor? shift, "
     "Tensor? residual, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, SymInt[2] gate_padding, "
-    "bool inner_relu, bool relu"
+    "float gate_ceiling, bool inner_relu, bool relu"
 )
 _library = torch.library.Library("cheapconv", "DEF")
 _library.define(f"gated_conv2d({ARGUMENTS}) -> Tensor")
@@ -46,6 +47,7 @@ def gated_conv2d(
     dilation: Pair,
     groups: int,
     gate_padding: Pair,
+    gate_ceiling: float,
     inner_relu: bool,
     relu: bool,
 ) -> Tensor:
@@ -69,6 +71,7 @@ def gated_conv2d(
         dilation,
         groups,
         gate_padding,
+        gate_ceiling,
         inner_relu,
         relu,
     )
@@ -88,12 +91,14 @@ def portable(
     dilation: Pair,
     groups: int,
     gate_padding: Pair,
+    gate_ceiling: float,
     inner_relu: bool,
     relu: bool,
 ) -> Tensor:
     """Gather the windows of open positions, multiply them as one matrix, scatter the rows: any device and shape."""
     size = output_size(x, weight, stride, padding, dilation)
-    gate = gate_map(x, gate_weight, gate_bias, stride, dilation, gate_padding, size).flatten()  # N H' W'
+    gate = gate_sums(x, gate_weight, gate_bias, stride, dilation, gate_padding, size)
+    gate = gate.clamp(0, gate_ceiling).flatten()  # N H' W'
     open_ = (~(gate <= 0)).nonzero().flatten()  # M; NaN is open
     windows = _windows(x, open_, size, weight.shape[2:], stride, padding, dilation)  # M, taps, C
     y = _multiply(windows, weight, groups)  # M, T
@@ -121,7 +126,7 @@ def output_size(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation
     return height, width
 
 
-def gate_map(
+def gate_sums(
     x: Tensor,
     gate_weight: Tensor,
     gate_bias: Tensor,
@@ -130,7 +135,7 @@ def gate_map(
     gate_padding: Pair,
     size: tuple[int, int],
 ) -> Tensor:
-    """ReLU(gate convolution + gate_bias): x (N, C, H, W) -> (N, 1, *size)."""
+    """Gate convolution + gate_bias, not yet clamped: x (N, C, H, W) -> (N, 1, *size)."""
     before = [gate_padding[1], gate_padding[0]]
     needed = [
         stride[i] * (size[i] - 1) + dilation[i] * (gate_weight.shape[2 + i] - 1) + 1 - x.shape[2 + i] - gate_padding[i]
@@ -138,7 +143,7 @@ def gate_map(
     ]
     margins = [before[0], needed[0], before[1], needed[1]]
     x = F.pad(x, margins) if any(margins) else x
-    return F.conv2d(x, gate_weight, gate_bias, stride, 0, dilation).relu()
+    return F.conv2d(x, gate_weight, gate_bias, stride, 0, dilation)
 
 
 def _windows(

@@ -1,9 +1,9 @@
 """The native CPU kernel: gated_conv.c compiled on first use by the machine's own compiler, called through ctypes.
 
 The compiled file is kept in $XDG_CACHE_HOME/cheapconv (~/.cache/cheapconv) under a hash of the source, the compiler
-and the CPU, written whole or not at all, so that several processes may compile at once. Where the folder cannot be written, each
-process compiles for itself; where there is no compiler (`cc`, or what the environment variable CC names), the
-operator runs as plain PyTorch and one line of the log says so.
+and the CPU, written whole or not at all, so that several processes may compile at once. Where the folder cannot be
+written, each process compiles for itself; where there is no compiler (`cc`, or what the environment variable CC
+names), the operator runs as plain PyTorch and one line of the log says so.
 """
 
 import ctypes
@@ -42,6 +42,7 @@ class _Conv(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in POINTERS),
         *((name, ctypes.c_int64) for name in SIZES),
         ("gate_bias", ctypes.c_float),
+        ("gate_ceiling", ctypes.c_float),
     )
 
 
@@ -53,7 +54,7 @@ def can_run(arguments: tuple) -> bool:
 
 def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     """See models/kernels/gated_conv.py, whose arguments it takes."""
-    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, inner_relu, relu = arguments
+    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
     stride, padding, dilation, groups, gate_padding = geometry
     prepared = _prepare(weight, bias, gate_weight, scale, shift, groups)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -68,7 +69,7 @@ def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
         return out
     pointers = [x.data_ptr(), *prepared.pointers, residual.data_ptr() if residual is not None else None, out.data_ptr()]
     sizes = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation, *gate_weight.shape[2:], *gate_padding)
-    rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item())
+    rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item(), gate_ceiling)
     run = function()
     assert run is not None
     if run(ctypes.byref(_Conv(*pointers, *sizes, *rest))):
@@ -172,4 +173,6 @@ def _cpu() -> str:
     if not info.is_file():
         return f"{platform.machine()} {platform.processor()}"
     first = info.read_text().split("\n\n")[0].splitlines()
-    return "\n".join(line for line in first if line.startswith(("vendor_id", "cpu family", "model", "flags", "CPU ", "Features")))
+    return "\n".join(
+        line for line in first if line.startswith(("vendor_id", "cpu family", "model", "flags", "CPU ", "Features"))
+    )
