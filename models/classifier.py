@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from models.epochwise import Epochwise
+from models.init import initialise_from
 from models.param_groups import param_groups
 from models.penalty import GatePenalty
 from models.tally import Tally
@@ -49,6 +50,8 @@ class Classifier(Epochwise, pl.LightningModule):
         step = self.global_step
         self.schedule.step_update(step)
         images, labels = batch
+        if step == 0 and batch_idx == 0:
+            initialise_from(images, self.net)
         logits = self.net(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.train_tally.add(loss, logits.detach(), labels)

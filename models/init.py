@@ -2,7 +2,8 @@
 
 import math
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def initialise(net: nn.Module) -> None:
@@ -21,3 +22,29 @@ def initialise(net: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def initialise_from(images: Tensor, net: nn.Module) -> None:
+    """What depends on data: every module with a method `init_from_batch` is given its input of one forward pass.
+
+    `images` are a training batch (N, C, H, W). In order of execution, so that each module sees what those before it
+    have become. All processes end with the weights of the first.
+    """
+    modules = [module for module in net.modules() if hasattr(module, "init_from_batch")]
+    if not modules:
+        return
+    handles = [module.register_forward_pre_hook(_init_from_input) for module in modules]
+    torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
+    with torch.autocast(images.device.type, enabled=False):
+        net(images)
+    torch.compiler.set_stance("default")
+    for handle in handles:
+        handle.remove()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for parameter in net.parameters():
+            torch.distributed.broadcast(parameter, 0)
+
+
+def _init_from_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    module.init_from_batch(*inputs)  # pyright: ignore[reportCallIssue]

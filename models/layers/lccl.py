@@ -11,25 +11,34 @@ from models.geometry import ConvGeometry
 
 GateKernel = Literal["1x1", "kxk"]
 GateChannels = Literal["shared", "each"]
-Unit = Literal["product", "relu_product"]
+Unit = Literal["norm_product", "relu_product", "product"]
+
+GAIN = 2.0  # a gate opens within half a standard deviation of what its BatchNorm sees
+RIDGE = 1e-2  # of the mean variance of what a gate sees: it often sees as good as nothing in some channels
 
 
 class LCCL(nn.Module):
-    """conv(x) * ReLU(BN(cheap conv(x))): where the gate is zero the convolution need not be computed.
+    """BN(conv(x)) * gate(x): where the gate is zero the convolution need not be computed.
 
     Source: Dong, Huang, Yang, Yan 2017, "More is Less", arXiv:1703.08651, and the authors' own code. Three gates:
     k x k x C x 1 (`gate_kernel="kxk"`, the authors' bottleneck networks), 1 x 1 x C x 1 ("1x1", their basic
     blocks), both one map for all outputs, and 1 x 1 x C x T (`gate_channels="each"`), one map for each output.
-    `gate_norm=False` leaves out the gate's BatchNorm; a bias takes its place. `unit="product"` is the authors'
-    code; "relu_product" is the paper's ReLU(BN(conv(x))) * gate, without that BatchNorm where `bias` is set.
+    The gate is clamp(2 BN(cheap conv(x)) + `gate_offset`, 0, 1), its BatchNorm without scale and shift: the larger the
+    offset, the fewer positions are closed. With None it is the authors' ReLU(BN(cheap conv(x))), and
+    `gate_norm=False` leaves out that BatchNorm; a bias takes its place.
+    `unit="product"` is the authors' code, conv(x) * gate(x); "relu_product" the paper's ReLU(BN(conv(x))) * gate(x);
+    "norm_product" has the BatchNorm alone. It is left out where `bias` is set.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs: H' W' k^2 m n / groups for the convolution, H' W' k_gate^2 m for a shared gate,
     H' W' m n / groups for one a channel. With a fraction r of the gate map open, skipping leaves of the
     convolution's own cost, at groups = 1: r + 1 / n (k x k), r + 1 / (k^2 n) (1 x 1), r + 1 / k^2 (one a channel).
     A gate that costs as much as its convolution is refused.
-    Differs: the authors stand the unit before the next BatchNorm and ReLU (pre-activation); as a drop-in in a
-    post-activation network its product, with "relu_product" never negative, goes straight into the BatchNorm
-    that followed the convolution. Their gate learns at the base rate; here at `gate_lr_scale` of it, without
+    Differs: the default closes gently. The authors' gate has no ceiling, and the products of a deep network then grow
+    tails that training does not survive at a high rate; it can drift to closed or open everywhere; and a closed
+    position says 0 where the convolution's mean may be far from it. `init_from_batch` turns each gate, at the start,
+    to where its convolution responds. The authors stand the unit before the next BatchNorm and ReLU
+    (pre-activation); as a drop-in in a post-activation network its product goes straight into the
+    BatchNorm that followed the convolution. Gates learn at `gate_lr_scale` of the base rate, without
     weight decay. With `groups` a gate for each output sees the inputs of its own group, a shared one all.
     """
 
@@ -49,8 +58,9 @@ class LCCL(nn.Module):
         gate_kernel: GateKernel = "1x1",
         gate_channels: GateChannels = "shared",
         gate_norm: bool = True,
-        gate_lr_scale: float = 0.1,
-        unit: Unit = "product",
+        gate_offset: float | None = 1.0,
+        gate_lr_scale: float = 1.0,
+        unit: Unit = "norm_product",
     ) -> None:
         super().__init__()
         _require_choice("gate_kernel", gate_kernel, GateKernel)
@@ -58,36 +68,91 @@ class LCCL(nn.Module):
         _require_choice("unit", unit, Unit)
         if gate_lr_scale <= 0:
             raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 0.1")
+        if gate_offset is not None and not gate_norm:
+            raise ValueError(
+                f"gate_norm=False, gate_offset={gate_offset}: an offset needs the BatchNorm that gives it a scale; "
+                "nearest: gate_offset=None"
+            )
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         geometry = ConvGeometry.of(conv)
         _require_cheap(geometry, gate_kernel, gate_channels)
-        norm = [] if bias else [nn.BatchNorm2d(out_channels)]
-        self.conv = conv if unit == "product" else nn.Sequential(conv, *norm, nn.ReLU())
-        self.gate = Gate(geometry, gate_kernel, gate_channels, norm=gate_norm, lr_scale=gate_lr_scale)
+        norm = [] if bias or unit == "product" else [nn.BatchNorm2d(out_channels)]
+        act = [nn.ReLU()] if unit == "relu_product" else []
+        self.conv = nn.Sequential(conv, *norm, *act) if norm or act else conv
+        self.gate = Gate(
+            geometry, gate_kernel, gate_channels, norm=gate_norm, offset=gate_offset, lr_scale=gate_lr_scale
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.gate(x)
 
+    @torch.no_grad()
+    def init_from_batch(self, x: Tensor) -> None:
+        """Open the gate where the convolution responds: the mean square over outputs of conv(x), standardised.
+
+        x (N, in_channels, H, W) of a training batch. What is closed is then what changes the output least. The
+        authors' gate stays as it is.
+        """
+        if self.gate.offset is None:
+            return
+        y = self.conv(x.float())
+        y = y - y.mean((0, 2, 3), keepdim=True)
+        strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
+        shared = self.gate.conv.out_channels == 1
+        self.gate.fit(x.float(), strength.mean(1, keepdim=True) if shared else strength)
+
 
 class Gate(nn.Module):
-    """ReLU(BN(conv)): x (N, m, H, W) -> gate map (N, 1 or n, H', W') of `geometry`, n output channels."""
+    """clamp(2 BN(conv) + offset, 0, 1): x (N, m, H, W) -> gate map (N, 1 or n, H', W') of `geometry`, n outputs.
+
+    Without offset ReLU(BN(conv)), the BatchNorm with a learned scale and shift.
+    """
 
     def __init__(
-        self, geometry: ConvGeometry, kernel: GateKernel, channels: GateChannels, *, norm: bool, lr_scale: float
+        self,
+        geometry: ConvGeometry,
+        kernel: GateKernel,
+        channels: GateChannels,
+        *,
+        norm: bool,
+        offset: float | None,
+        lr_scale: float,
     ) -> None:
         super().__init__()
-        self.lr_scale = lr_scale
+        self.offset, self.lr_scale = offset, lr_scale
         g = geometry
         self.margins = g.centre_margins() if kernel == "1x1" else (0, 0, 0, 0)
         size, padding, dilation = (1, 0, 1) if kernel == "1x1" else (g.kernel_size, g.padding, g.dilation)
         maps, groups = (1, 1) if channels == "shared" else (g.out_channels, g.groups)
         self.conv = nn.Conv2d(g.in_channels, maps, size, g.stride, padding, dilation, groups, bias=not norm)
-        self.norm = nn.BatchNorm2d(maps) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(maps, affine=offset is None) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.margins):
             x = F.pad(x, self.margins)  # negative margins cut
-        return torch.relu(self.norm(self.conv(x)))
+        z = self.norm(self.conv(x))
+        return torch.relu(z) if self.offset is None else (GAIN * z + self.offset).clamp(0, 1)
+
+    def fit(self, x: Tensor, target: Tensor) -> None:
+        """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x."""
+        conv = self.conv
+        if any(self.margins):
+            x = F.pad(x, self.margins)
+        windows = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # N, m k^2, H' W'
+        seen = windows.transpose(0, 1).flatten(1).chunk(conv.groups)  # each m k^2 / groups, N H' W'
+        wanted = target.transpose(0, 1).flatten(1).chunk(conv.groups)  # each n / groups, N H' W'
+        fitted = torch.cat([_ridge(*pair) for pair in zip(seen, wanted, strict=True)])
+        weight = conv.weight.flatten(1)
+        fitted = F.normalize(fitted) * weight.norm(dim=1, keepdim=True)
+        conv.weight.copy_(fitted.view_as(conv.weight))
+
+
+def _ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Coefficients (b, a) of the centred least squares fit of y (b, positions) over x (a, positions)."""
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    gram = x @ x.T
+    ridge = RIDGE * gram.diagonal().mean().clamp(min=1e-5)
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), device=gram.device), x @ y.T).T
 
 
 def _require_choice(argument: str, value: str, choices: Any) -> None:
