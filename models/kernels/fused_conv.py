@@ -21,7 +21,9 @@ class FusedConv(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.geometry, self.relu = geometry, relu
-        self.stride, self.padding, self.dilation = (list(getattr(geometry, n)) for n in ("stride", "padding", "dilation"))
+        self.stride, self.padding, self.dilation = (
+            list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
+        )
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if residual is not None and residual.shape != self.output_shape(x):

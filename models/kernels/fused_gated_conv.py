@@ -46,7 +46,9 @@ class FusedGatedConv(nn.Module):
 
     def skipping(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor) -> Tensor:
         if residual is not None and residual.shape != self.conv.output_shape(x):
-            return activate(self._skip(x, None, gate_bias, relu=False) + residual, self.relu)  # one of them is broadcast
+            return activate(
+                self._skip(x, None, gate_bias, relu=False) + residual, self.relu
+            )  # one of them is broadcast
         return self._skip(x, residual, gate_bias, relu=self.relu)
 
     def _skip(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Tensor:

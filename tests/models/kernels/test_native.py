@@ -67,6 +67,17 @@ def test_a_parameter_made_where_a_freed_one_was_is_seen(name: str) -> None:
         check(native.gated_conv2d, a)
 
 
+def test_a_row_of_open_pixels_fits_behind_a_list_that_is_nearly_full() -> None:
+    a = make(16, 16, size=(12, 900), batch=1)
+    a.gate_weight.zero_()[0, 0] = 1
+    a.gate_bias.zero_()
+    a.x[:, 0] = -1
+    for row in (1, 4, 7):
+        a.x[:, 0, row, 10 : 10 + 20 * row] = 1  # fewer than fill a block
+        a.x[:, 0, row + 1] = 1
+    check(native.gated_conv2d, a)
+
+
 def test_a_weight_in_two_layers_serves_both() -> None:
     a = make()
     b = a._replace(gate_bias=a.gate_bias + 0.5, scale=None, bias=torch.randn(32))
@@ -126,7 +137,10 @@ def test_compiles_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_two_processes_compile_at_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path) for _ in range(2)]
+    command = Path(compiler(tmp_path))
+    wait = f"for i in $(seq 600); do [ $(wc -l < {tmp_path}/calls) = 2 ] && break; sleep 0.1; done\n"
+    command.write_text(command.read_text().replace("exec", wait + "exec"))  # neither compiles before both want to
+    processes = [start(tmp_path, CC=str(command)) for _ in range(2)]
     for process in processes:
         finish(process)
     assert [path.suffix for path in (tmp_path / "cheapconv").iterdir()] == [".so"]
