@@ -41,7 +41,7 @@ def can_run(arguments: tuple) -> bool:
 
 def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     """See models/kernels/gated_conv.py, whose arguments it takes."""
-    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, inner_relu, relu = arguments
+    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
     stride, padding, dilation, groups, gate_padding = geometry
     size = output_size(x, weight, stride, padding, dilation)
     x, weight, gate_weight = _last(x), _last(weight), _last(gate_weight)
@@ -61,7 +61,7 @@ def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     convolve: Any = _convolve[(blocks * groups * triton.cdiv(filters // groups, wide),)]
     with torch.cuda.device_of(x):
         find_open(
-            *(x, gate_weight, gate_bias, shift, residual, out, gates, listed, count, *shapes),
+            *(x, gate_weight, gate_bias, gate_ceiling, shift, residual, out, gates, listed, count, *shapes),
             *(channels, filters, *gate_weight.shape[2:], *steps, *gate_padding, relu),
             *(POSITIONS, _block(channels, CHANNELS), _block(filters, CHANNELS)),
         )
@@ -105,12 +105,12 @@ def _tap(image, top, left, tap, h, w, c: tl.constexpr, kw: tl.constexpr, dh: tl.
 
 @triton.jit
 def _gate(
-    x, weight, gate_bias, shift, residual, out, gates, listed, count, positions, h, w, ho, wo,
+    x, weight, gate_bias, ceiling, shift, residual, out, gates, listed, count, positions, h, w, ho, wo,
     c: tl.constexpr, t: tl.constexpr, kh: tl.constexpr, kw: tl.constexpr, sh: tl.constexpr, sw: tl.constexpr,
     dh: tl.constexpr, dw: tl.constexpr, ph: tl.constexpr, pw: tl.constexpr, with_relu: tl.constexpr,
     block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
-    """Without the ReLU: a gate that is not positive belongs to a closed position, and is not read again."""
+    """`gates` of closed positions may be negative: they are not read again."""
     position = tl.program_id(0) * block + tl.arange(0, block)
     exists = position < positions
     image, top, left = _corner(position, ho, wo, sh, sw, ph, pw)
@@ -126,7 +126,7 @@ def _gate(
             products += values.to(tl.float32) * filters.to(tl.float32)[None, :]
     gate = tl.sum(products, 1) + tl.load(gate_bias).to(tl.float32)
     is_open = exists & ~(gate <= 0)  # NaN is open
-    tl.store(gates + position, gate, exists)
+    tl.store(gates + position, tl.where(gate > ceiling, ceiling, gate), exists)
     ones = is_open.to(tl.int32)
     place = tl.atomic_add(count, tl.sum(ones)) + tl.cumsum(ones) - 1
     tl.store(listed + place, position, is_open)

@@ -29,6 +29,7 @@ class Arguments(NamedTuple):
     dilation: list[int]
     groups: int
     gate_padding: list[int]
+    gate_ceiling: float
     inner_relu: bool
     relu: bool
 
@@ -51,7 +52,7 @@ def dense(a: Arguments) -> Tensor:
     """The definition, in double precision."""
     gate, a = gate_before_relu(a), a.to(torch.double)
     y = F.conv2d(a.x, a.weight, a.bias, a.stride, a.padding, a.dilation, a.groups)
-    y = (y.relu() if a.inner_relu else y) * gate.relu()
+    y = (y.relu() if a.inner_relu else y) * gate.clamp(0, a.gate_ceiling)
     if a.scale is not None:
         y = y * a.scale[:, None, None]
     if a.shift is not None:
@@ -84,6 +85,7 @@ def make(
     groups: int = 1,
     gate_kernel: tuple[int, int] = (1, 1),
     gate_padding: tuple[int, int] = (0, 0),
+    gate_ceiling: float = math.inf,
     zeros: float = 0.5,
     extras: str = "bias scale shift residual inner_relu relu",
 ) -> Arguments:
@@ -95,7 +97,7 @@ def make(
     optional = {name: torch.randn(filters) for name in ("bias", "scale", "shift")} | {"residual": torch.randn_like(out)}
     options = [optional[name] if name in extras.split() else None for name in optional]
     flags = [name in extras.split() for name in ("inner_relu", "relu")]
-    geometry = [list(stride), list(padding), list(dilation), groups, list(gate_padding)]
+    geometry = [list(stride), list(padding), list(dilation), groups, list(gate_padding), gate_ceiling]
     case = Arguments(x, weight, options[0], gate_weight, torch.zeros(1), *options[1:], *geometry, *flags)
     gate = gate_before_relu(case).flatten()
     if not len(gate):
@@ -139,6 +141,7 @@ def drawn(seed: int) -> tuple[Arguments, int]:
         groups=groups,
         gate_kernel=kernel if whole_window else (1, 1),
         gate_padding=(margins[0], margins[1]),
+        gate_ceiling=draw.choice([math.inf, 0.5]),
         zeros=draw.choice([0, 1, draw.random(), draw.random(), draw.random()]),
         extras=" ".join(draw.sample(extras, draw.randint(0, len(extras)))),
     )
@@ -182,18 +185,23 @@ LARGE = {
     "many blocks": {"size": (40, 41), "zeros": 0.3},
     "large weights": {"channels": 64, "filters": 256, "size": (28, 30), "zeros": 0.2},
     "few open": {"size": (60, 61), "zeros": 0.98, "batch": 3},
-    "groups": {"channels": 48, "filters": 72, "groups": 3, "size": (33, 20)},
+    "groups": {
+        "channels": 48,
+        "filters": 72,
+        "groups": 3,
+        "size": (33, 20),
+        "gate_kernel": (3, 3),
+        "gate_padding": (1, 1),
+    },
     "depthwise": {"channels": 32, "filters": 32, "groups": 32, "size": (20, 21)},
     "a row longer than a block": {"size": (3, 900), "zeros": 0.4},
-    "one column": {"size": (700, 1), "zeros": 0.4},
     "stem": {"channels": 3, "filters": 64, "kernel": (7, 7), "size": (64, 66), "stride": (2, 2), "padding": (3, 3)},
-    "gate of whole windows": {"size": (30, 31), "gate_kernel": (3, 3), "gate_padding": (1, 1)},
     "25 border classes": {"kernel": (5, 5), "size": (30, 31), "padding": (2, 2)},
     "169 border classes": {"kernel": (7, 7), "size": (25, 26), "padding": (6, 6), "gate_padding": (3, 3)},
     "49 border classes, dilated": {"kernel": (7, 7), "size": (37, 35), "padding": (6, 6), "dilation": (2, 2)},
     "windows outside": {"size": (12, 13), "padding": (5, 6), "gate_padding": (4, 5), "batch": 4},
     "pointwise": {"kernel": (1, 1), "padding": (0, 0), "size": (30, 31), "channels": 33, "filters": 47},
-    "stride beyond the kernel": {"stride": (4, 5), "size": (90, 91)},
+    "ceiling": {"gate_ceiling": 0.7, "size": (30, 31)},
     "all open": {"zeros": 0, "size": (30, 31)},
     "all closed": {"zeros": 1, "size": (30, 31)},
 }

@@ -28,6 +28,7 @@ CASES = {
     "gate cut": {"gate_padding": (-1, -2), "stride": (2, 3), "padding": (0, 0), "extras": "scale"},
     "all open": {"zeros": 0, "extras": "relu"},
     "all closed": {"zeros": 1},
+    "ceiling": {"gate_ceiling": 0.7},
     "one position": {"size": (1, 1), "batch": 1, "zeros": 0},
     "no image": {"batch": 0},
 }
@@ -105,7 +106,7 @@ def compiled(kernel: Any, constants: dict[str, Any], launch: dict[str, Any]) -> 
     from triton.compiler import ASTSource
 
     types = dict.fromkeys(("positions", "h", "w", "ho", "wo"), "i32")
-    types |= {"gates": "*fp32", "listed": "*i32", "count": "*i32"}
+    types |= {"gates": "*fp32", "listed": "*i32", "count": "*i32", "ceiling": "fp32"}
     names = kernel.arg_names
     constants = {name: value for name, value in constants.items() if name in names}
     signature = {name: "constexpr" if name in constants else types.get(name, f"*{launch['dtype']}") for name in names}
