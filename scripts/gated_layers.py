@@ -1,5 +1,6 @@
 """Single gated convolutions for benchmark=gates, each gated by a pattern in its input."""
 
+import math
 from typing import Any
 
 import torch
@@ -89,7 +90,9 @@ def _gated(
     gate_weight[0, 0, kernel // 2, kernel // 2] = 1
     padding = (kernel // 2, kernel // 2)
     bias = -threshold(x[:, 0, :: geometry.stride[0], :: geometry.stride[1]], zeros).view(1)
-    return FusedGatedConv(geometry, weight, None, gate_weight, bias, padding, None, shift, inner_relu=False, relu=True)
+    return FusedGatedConv(
+        geometry, weight, None, gate_weight, bias, padding, math.inf, None, shift, inner_relu=False, relu=True
+    )
 
 
 def threshold(values: Tensor, share: float) -> Tensor:

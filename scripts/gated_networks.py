@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from models.build import Input, build, paper_input
-from models.cost import count, gated_layers
-from models.deploy import affine, deploy
+from models.cost import count
+from models.deploy import deploy
 from models.gate_choice import choose
 from models.kernels.fused_gated_conv import FusedGatedConv
 from scripts.gated_layers import Row, row, threshold
@@ -33,9 +33,9 @@ def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[Row]:
         plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
         gated = build(**parts, data=size).net
         calibrate(plain, images)
-        close_gates(gated, images, zeros)
+        calibrate(gated, images)
         skipping = deploy(gated)
-        close_exactly(skipping, images, zeros)
+        close_gates(skipping, images, zeros)
         rows.append(_row(name, deploy(plain), skipping, [images], "random", repeats))
     return rows
 
@@ -82,28 +82,11 @@ def calibrate(net: nn.Module, images: Tensor) -> None:
     net.eval()
 
 
-def close_gates(net: nn.Module, images: Tensor, zeros: float) -> None:
-    """Calibrate `net` with each gate moved so that a share `zeros` of it is closed on `images`."""
-
-    def move(norm: nn.BatchNorm2d, args: object, output: Tensor) -> Tensor:
-        lowest = threshold(output, zeros)
-        scale, _ = affine(norm)
-        assert norm.running_mean is not None
-        norm.running_mean += lowest / scale
-        return output - lowest
-
-    norms = [layer.get_submodule("gate.norm") for layer in gated_layers(net).values()]
-    handles = [norm.register_forward_hook(move) for norm in norms]
-    calibrate(net, images)
-    for handle in handles:
-        handle.remove()
-
-
-def close_exactly(deployed: nn.Module, images: Tensor, zeros: float) -> None:
+def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
     """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
 
     def move(layer: FusedGatedConv, inputs: tuple) -> None:
-        layer.gate_bias.sub_(threshold(layer.gate_before_relu(inputs[0]), zeros))
+        layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
 
     handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
     deployed(images)

@@ -323,8 +323,8 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     const float *window = p->x + ((image * p->h + y * p->sh - p->ph) * p->w - p->pw) * p->c, *gates = k->gates;
     float bias = p->gate_bias, ceiling = p->gate_ceiling;
     uint32_t at = row * wo;
+    i64 before = k->waiting;
     gate_row(p, image, y, k->gates);
-    close_row(p, row);
     while (span < k->num_rows && y >= k->rows[span].end) span++;
     for (i64 i = 0; column < wo; i++) {
         int known = i < k->num_columns && span < k->num_rows;
@@ -339,6 +339,7 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
         k->waiting += count - class->count;
         class->count = count;
     }
+    if (k->waiting - before < wo) close_row(p, row);
     if (k->waiting >= k->block) full_tiles(p, k);
 }
 
