@@ -74,6 +74,13 @@ INLINE vec load(const float *p) {
     return v;
 }
 
+/* The first `count` numbers, or as many as there are lanes; zeros behind. */
+INLINE vec load_some(const float *p, i64 count) {
+    vec v = {0};
+    memcpy(&v, p, (count < LANES ? count : LANES) * sizeof(float));
+    return v;
+}
+
 INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
 /* ---- gate ---- */
@@ -248,11 +255,11 @@ static Panels panels_of(const Conv *p, i64 group, i64 panel) {
     Panels q = {.weight = p->weight + (group * num + panel) * step, .step = step, .input = group * c};
     q.channel = group * t + panel * PANEL, q.channels = t - panel * PANEL;
     for (int v = 0; v < VECTORS && v * LANES < q.channels; v++) {
-        i64 at = q.channel + v * LANES;
+        i64 at = q.channel + v * LANES, left = q.channels - v * LANES;
         q.scale[v] += 1;
-        if (p->bias) q.bias[v] = load(p->bias + at);
-        if (p->scale) q.scale[v] = load(p->scale + at);
-        if (p->shift) q.shift[v] = load(p->shift + at);
+        if (p->bias) q.bias[v] = load_some(p->bias + at, left);
+        if (p->scale) q.scale[v] = load_some(p->scale + at, left);
+        if (p->shift) q.shift[v] = load_some(p->shift + at, left);
     }
     return q;
 }
@@ -307,7 +314,7 @@ static void close_row(const Conv *p, i64 row) {
         for (i64 t = 0; t < channels; t += LANES) {
             i64 end = start + few < size ? start + few : size;
             vec constant = {0};
-            if (shift) constant = load(shift + t);
+            if (shift) constant = load_some(shift + t, channels - t);
             if (!residual && channels - t >= LANES) {
                 if (with_relu) constant = relu(constant);
                 for (i64 i = start + t; i < end; i += channels) store(out + i, constant);

@@ -177,7 +177,25 @@ def _multiply(windows: Tensor, weight: Tensor, groups: int) -> Tensor:
     return torch.einsum("mpgc,gtcp->mgt", windows, weight.unflatten(0, (groups, -1))).flatten(1)
 
 
+def require_shapes(x: Tensor, weight: Tensor, *arguments) -> None:
+    """ValueError where the tensors do not fit each other."""
+    bias, gate_weight, gate_bias, scale, shift, residual, stride, padding, dilation, groups, _, ceiling, *_ = arguments
+    t, c = weight.shape[0], x.shape[1]
+    wanted = {"weight": (weight, (t, c // groups, *weight.shape[2:])), "bias": (bias, (t,)), "scale": (scale, (t,))}
+    wanted |= {"gate_weight": (gate_weight, (1, c, *gate_weight.shape[2:])), "gate_bias": (gate_bias, (1,))}
+    size = output_size(x, weight, stride, padding, dilation)
+    wanted |= {"shift": (shift, (t,)), "residual": (residual, (x.shape[0], t, *size))}
+    for name, (tensor, shape) in wanted.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)}: must be {shape} for x of {tuple(x.shape)}")
+    if c % groups or t % groups:
+        raise ValueError(f"groups={groups}: must divide the {c} input and the {t} output channels")
+    if not ceiling > 0:
+        raise ValueError(f"gate_ceiling={ceiling}: must be positive; infinity for none")
+
+
 def _on_cpu(*arguments) -> Tensor:
+    require_shapes(*arguments)
     implementation = native.gated_conv2d if native.can_run(arguments) else portable
     return implementation(*arguments)
 
@@ -185,8 +203,16 @@ def _on_cpu(*arguments) -> Tensor:
 def _on_cuda(*arguments) -> Tensor:
     from models.kernels import triton_gated_conv  # imports triton, which only builds for CUDA have
 
+    require_shapes(*arguments)
     implementation = triton_gated_conv.gated_conv2d if triton_gated_conv.can_run(arguments) else portable
     return implementation(*arguments)
+
+
+def _without_gradients(*arguments) -> Tensor:
+    if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+        raise ValueError("cheapconv::gated_conv2d is for inference and has no gradient; call it under torch.no_grad()")
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.cheapconv.gated_conv2d(*arguments)
 
 
 def _shape_only(x: Tensor, weight: Tensor, *arguments) -> Tensor:
@@ -203,5 +229,6 @@ def gated_conv_flops(x_shape, weight_shape, bias, gate_shape, *arguments, out_sh
 
 _library.impl("gated_conv2d", _on_cpu, "CPU")
 _library.impl("gated_conv2d", _on_cuda, "CUDA")
+_library.impl("gated_conv2d", _without_gradients, "Autograd")
 torch.library.register_fake("cheapconv::gated_conv2d", _shape_only, lib=_library)
 register_flop_formula(torch.ops.cheapconv.gated_conv2d)(gated_conv_flops)

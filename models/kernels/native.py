@@ -12,9 +12,10 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +54,25 @@ def can_run(arguments: tuple) -> bool:
 
 
 def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
-    """See models/kernels/gated_conv.py, whose arguments it takes."""
+    """See models/kernels/gated_conv.py, whose arguments it takes.
+
+    The packed weights are kept as long as the weight, and made again when it is written to; PyTorch does not tell of
+    writes through `weight.data`, nor to tensors made in inference mode.
+    """
     bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
     stride, padding, dilation, groups, gate_padding = geometry
-    prepared = _prepare(weight, bias, gate_weight, scale, shift, groups)
-    x = x.contiguous(memory_format=torch.channels_last)
     n, c, h, w = x.shape
     t, _, kh, kw = weight.shape
     ho = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
     wo = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
     out = torch.empty((n, t, ho, wo), memory_format=torch.channels_last)
-    if residual is not None:
-        residual = residual.contiguous(memory_format=torch.channels_last)
     if out.numel() == 0:
         return out
-    pointers = [x.data_ptr(), *prepared.pointers, residual.data_ptr() if residual is not None else None, out.data_ptr()]
+    gate = gate_weight.permute(0, 2, 3, 1)  # 1, k, l, C
+    vectors = [None if vector is None else vector.contiguous() for vector in (bias, gate, scale, shift)]
+    images = [None if image is None else image.contiguous(memory_format=torch.channels_last) for image in (x, residual)]
+    tensors = (images[0], _packed(weight, groups), *vectors, images[1], out)  # in the order of POINTERS
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     sizes = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation, *gate_weight.shape[2:], *gate_padding)
     rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item(), gate_ceiling)
     run = function()
@@ -77,37 +82,15 @@ def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     return out
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Parameters as the kernel reads them, and of which tensors in which state they were made."""
-
-    state: tuple
-    tensors: tuple[Tensor | None, ...]
-    pointers: tuple[int | None, ...]
+_kept = WeakTensorKeyDictionary()  # weight -> its state and groups, packed
 
 
-_prepared = WeakTensorKeyDictionary()
-
-
-def _prepare(
-    weight: Tensor, bias: Tensor | None, gate_weight: Tensor, scale: Tensor | None, shift: Tensor | None, groups: int
-) -> _Prepared:
-    """Packed once for each weight, and again when a parameter was replaced or written to."""
-    state = tuple(_state(tensor) for tensor in (weight, bias, gate_weight, scale, shift))
-    found = _prepared.get(weight)
-    if found is None or found.state != state:
-        gate = gate_weight.permute(0, 2, 3, 1).contiguous()  # 1, k, l, C
-        tensors = (pack(weight, groups), _padded(bias), gate, _padded(scale), _padded(shift))
-        pointers = tuple(tensor.data_ptr() if tensor is not None else None for tensor in tensors)
-        found = _Prepared(state, tensors, pointers)
-        _prepared[weight] = found
-    return found
-
-
-def _state(tensor: Tensor | None) -> tuple[int, int] | None:
-    if tensor is None:
-        return None
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def _packed(weight: Tensor, groups: int) -> Tensor:
+    state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, groups)
+    found = _kept.get(weight)
+    if found is None or found[0] != state:
+        found = _kept[weight] = state, pack(weight, groups)
+    return found[1]
 
 
 def pack(weight: Tensor, groups: int) -> Tensor:
@@ -117,54 +100,65 @@ def pack(weight: Tensor, groups: int) -> Tensor:
     return rows.unflatten(1, (-1, PANEL)).transpose(2, 3).contiguous()
 
 
-def _padded(vector: Tensor | None) -> Tensor | None:
-    return F.pad(vector, (0, PANEL)).contiguous() if vector is not None else None
+def function() -> Any:
+    """The compiled function, or None where there is no compiler that can make it."""
+    with _once:
+        return _function()
+
+
+_once = threading.Lock()
 
 
 @functools.cache
-def function() -> Any:
-    """The compiled function, or None where there is no compiler that can make it."""
+def _function() -> Any:
+    command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, str(SOURCE)]
     try:
-        library = ctypes.CDLL(str(_compiled()))
+        return _load(command).gated_conv
     except (OSError, subprocess.CalledProcessError) as failure:
-        log.warning(f"gated convolutions run as plain PyTorch, slower: {_reason(failure)}")
+        said = (
+            failure.stderr.strip().splitlines()[:1] if isinstance(failure, subprocess.CalledProcessError) else [failure]
+        )
+        log.warning(
+            f"gated convolutions run as plain PyTorch, slower: {command[0]} does not compile {SOURCE.name} "
+            f"({', '.join(map(str, said))}); install gcc or clang, or name one in the environment variable CC"
+        )
         return None
-    return library.gated_conv
 
 
-def _reason(failure: OSError | subprocess.CalledProcessError) -> str:
-    if isinstance(failure, subprocess.CalledProcessError):
-        lines = failure.stderr.strip().splitlines()
-        return f"{failure.cmd[0]} cannot compile {SOURCE.name}" + (f" ({lines[0]})" if lines else "")
-    return f"no C compiler ({failure}); install gcc or name one in the environment variable CC"
-
-
-def _compiled() -> Path:
-    compiler = os.environ.get("CC", "cc")
-    identity = [SOURCE.read_text(), compiler, *FLAGS, _cpu()]
-    name = f"gated_conv-{hashlib.sha256(' '.join(identity).encode()).hexdigest()[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cheapconv"
-    if (folder / name).is_file():
-        return folder / name
+def _load(command: list[str]) -> ctypes.CDLL:
+    """The library, from the cache if it is there and whole."""
+    identity = " ".join([SOURCE.read_text(), *command, _cpu()])
+    name = f"gated_conv-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    folder = _cache()
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="cheapconv-") as private:
+            return ctypes.CDLL(str(_compile(command, Path(private) / name)))
     try:
+        return ctypes.CDLL(str(folder / name))
+    except OSError:
+        return ctypes.CDLL(str(_compile(command, folder / name)))
+
+
+def _cache() -> Path | None:
+    """The folder of compiled files, None where it cannot be written."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cheapconv"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
-            pass
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="cheapconv-"))
-    _compile(compiler, folder / name)
-    return folder / name
+            return folder
+    except (OSError, RuntimeError):
+        return None
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(command: list[str], target: Path) -> Path:
     """Under another name first: another process sees the whole file or none."""
-    partial = target.with_suffix(f".{os.getpid()}")
-    command = [compiler, *FLAGS, str(SOURCE), "-o", str(partial)]
-    try:
-        subprocess.run([*command, "-fopenmp"], check=True, capture_output=True, text=True)
-    except subprocess.CalledProcessError:  # without OpenMP it computes with one thread
-        subprocess.run(command, check=True, capture_output=True, text=True)
-    partial.replace(target)
+    with tempfile.TemporaryDirectory(dir=target.parent) as private:
+        partial = str(Path(private) / target.name)
+        try:
+            subprocess.run([*command, "-o", partial, "-fopenmp"], check=True, capture_output=True, text=True)
+        except subprocess.CalledProcessError:  # without OpenMP it computes with one thread
+            subprocess.run([*command, "-o", partial], check=True, capture_output=True, text=True)
+        return Path(partial).replace(target)
 
 
 def _cpu() -> str:
