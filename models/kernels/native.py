@@ -115,14 +115,16 @@ def _function() -> Any:
     try:
         return _load(command).gated_conv
     except (OSError, subprocess.CalledProcessError) as failure:
-        said = (
-            failure.stderr.strip().splitlines()[:1] if isinstance(failure, subprocess.CalledProcessError) else [failure]
-        )
         log.warning(
-            f"gated convolutions run as plain PyTorch, slower: {command[0]} does not compile {SOURCE.name} "
-            f"({', '.join(map(str, said))}); install gcc or clang, or name one in the environment variable CC"
+            f"gated convolutions run as plain PyTorch, slower: {command[0]} does not compile {SOURCE.name}"
+            f"{_first_line(failure)}; install gcc or clang, or name one in the environment variable CC"
         )
         return None
+
+
+def _first_line(failure: OSError | subprocess.CalledProcessError) -> str:
+    said = failure.stderr if isinstance(failure, subprocess.CalledProcessError) else str(failure)
+    return f" ({said.strip().splitlines()[0]})" if said.strip() else ""
 
 
 def _load(command: list[str]) -> ctypes.CDLL:

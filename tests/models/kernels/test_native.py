@@ -182,7 +182,7 @@ def test_leaves_a_read_only_folder_alone(cache: Path, tmp_path: Path, monkeypatc
 
 FAILURES = {
     "/nonexistent": "/nonexistent does not compile gated_conv.c ([Errno 2] No such file or directory: '/nonexistent')",
-    "false": "false does not compile gated_conv.c ()",
+    "false": "false does not compile gated_conv.c",
 }
 FIX = "; install gcc or clang, or name one in the environment variable CC"
 
