@@ -28,7 +28,7 @@
 #define MR 6
 #define PANEL 16
 #define MAX_PANELS (LANES == 16 ? 2 : 1) /* panels in a tile: as many as the registers hold the sums of */
-#define BUNCH 8     /* pixels whose gates are summed together */
+#define BUNCH 4     /* pixels whose gates are summed together */
 #define MAX_SPANS 9 /* of rows or columns with the same taps inside the image */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -100,41 +100,28 @@ INLINE quad fold(vec v) {
 }
 
 /* The sums of the lanes of v[0] to v[3]. */
-INLINE quad sum_lanes(const vec *v) {
+INLINE quad sum_lanes(const vec v[BUNCH]) {
     quad a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
     quad ab = SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7);
     quad cd = SHUFFLE(c, d, 0, 1, 4, 5) + SHUFFLE(c, d, 2, 3, 6, 7);
     return SHUFFLE(ab, cd, 0, 2, 4, 6) + SHUFFLE(ab, cd, 1, 3, 5, 7);
 }
 
-static float gate_alone(const Conv *p, const float *window, Range rows, Range columns) {
-    vec sum[4] = {0};
-    float rest = 0;
+/* The sums of BUNCH pixels `step` apart, or of one where it is 0, over the taps inside the image. */
+INLINE void gate_sums(const Conv *p, const float *window, i64 step, Range rows, Range columns, float *gates) {
+    vec sum[BUNCH] = {0};
+    float rest[BUNCH] = {0};
     for (i64 r = rows.first; r <= rows.last; r++)
         for (i64 s = columns.first; s <= columns.last; s++) {
             const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
             i64 i = 0;
-            for (; i + LANES <= p->c; i += LANES) sum[i / LANES % 4] += load(x + i) * load(g + i);
-            for (; i < p->c; i++) rest += x[i] * g[i];
-        }
-    quad total = sum_lanes(sum);
-    return (total[0] + total[1]) + (total[2] + total[3]) + rest;
-}
-
-/* Of BUNCH neighbours whose columns are all inside; c is a multiple of LANES. */
-INLINE void gate_bunch(const Conv *p, const float *window, Range rows, float *gates) {
-    vec sum[BUNCH] = {0};
-    i64 step = p->sw * p->c;
-    for (i64 r = rows.first; r <= rows.last; r++)
-        for (i64 s = 0; s < p->gkw; s++) {
-            const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
-            for (i64 i = 0; i < p->c; i += LANES)
+            for (; i + LANES <= p->c; i += LANES)
                 for (int m = 0; m < BUNCH; m++) sum[m] += load(x + m * step + i) * load(g + i);
+            for (; i < p->c; i++)
+                for (int m = 0; m < BUNCH; m++) rest[m] += x[m * step + i] * g[i];
         }
-    for (int m = 0; m < BUNCH; m += 4) {
-        quad four = sum_lanes(sum + m);
-        memcpy(gates + m, &four, sizeof four);
-    }
+    quad sums = sum_lanes(sum);
+    for (int m = 0; m < (step ? BUNCH : 1); m++) gates[m] = sums[m] + rest[m];
 }
 
 static void gate_row(const Conv *p, i64 image, i64 row, float *gates) {
@@ -145,11 +132,11 @@ static void gate_row(const Conv *p, i64 image, i64 row, float *gates) {
     for (i64 column = 0; column < p->wo;) {
         i64 left = column * p->sw - p->gpw;
         i64 right = left + (BUNCH - 1) * p->sw + (p->gkw - 1) * p->dw; /* last pixel that a bunch from here reads */
-        if (left >= 0 && right < p->w && column + BUNCH <= p->wo && p->c % LANES == 0) {
-            gate_bunch(p, line + left * p->c, rows, gates + column);
+        if (left >= 0 && right < p->w && column + BUNCH <= p->wo) {
+            gate_sums(p, line + left * p->c, p->sw * p->c, rows, (Range){0, p->gkw - 1}, gates + column);
             column += BUNCH;
         } else {
-            gates[column] = gate_alone(p, line + left * p->c, rows, inside(left, p->dw, p->gkw, p->w));
+            gate_sums(p, line + left * p->c, 0, rows, inside(left, p->dw, p->gkw, p->w), gates + column);
             column++;
         }
     }
