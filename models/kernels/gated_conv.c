@@ -111,13 +111,15 @@ INLINE quad sum_lanes(const vec v[BUNCH]) {
 INLINE void gate_sums(const Conv *p, const float *window, i64 step, Range rows, Range columns, float *gates) {
     vec sum[BUNCH] = {0};
     float rest[BUNCH] = {0};
+    int whole = p->dw == 1; /* a row of taps is one run */
+    i64 length = whole ? (columns.last - columns.first + 1) * p->c : p->c;
     for (i64 r = rows.first; r <= rows.last; r++)
-        for (i64 s = columns.first; s <= columns.last; s++) {
+        for (i64 s = columns.first; s <= columns.last; s += whole ? p->gkw : 1) {
             const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
             i64 i = 0;
-            for (; i + LANES <= p->c; i += LANES)
+            for (; i + LANES <= length; i += LANES)
                 for (int m = 0; m < BUNCH; m++) sum[m] += load(x + m * step + i) * load(g + i);
-            for (; i < p->c; i++)
+            for (; i < length; i++)
                 for (int m = 0; m < BUNCH; m++) rest[m] += x[m * step + i] * g[i];
         }
     quad sums = sum_lanes(sum);
@@ -125,17 +127,20 @@ INLINE void gate_sums(const Conv *p, const float *window, i64 step, Range rows, 
 }
 
 static void gate_row(const Conv *p, i64 image, i64 row, float *gates) {
-    i64 top = row * p->sh - p->gph;
+    i64 top = row * p->sh - p->gph, spare = p->w - 1 - (p->gkw - 1) * p->dw + p->gpw;
+    i64 first = p->gpw > 0 ? (p->gpw + p->sw - 1) / p->sw : 0; /* to last: output columns with every tap inside */
+    i64 last = spare < 0 ? -1 : spare / p->sw < p->wo ? spare / p->sw : p->wo - 1;
     Range rows = inside(top, p->dh, p->gkh, p->h);
     const float *line = p->x + (image * p->h + top) * p->w * p->c;
     for (i64 i = 0; i < p->w * p->c; i += 16) __builtin_prefetch(line + i, 0, 2);
     for (i64 column = 0; column < p->wo;) {
-        i64 left = column * p->sw - p->gpw;
-        i64 right = left + (BUNCH - 1) * p->sw + (p->gkw - 1) * p->dw; /* last pixel that a bunch from here reads */
-        if (left >= 0 && right < p->w && column + BUNCH <= p->wo) {
-            gate_sums(p, line + left * p->c, p->sw * p->c, rows, (Range){0, p->gkw - 1}, gates + column);
+        if (column >= first && column <= last && last - first + 1 >= BUNCH) {
+            if (column > last - BUNCH + 1) column = last - BUNCH + 1; /* some of the last bunch once more */
+            const float *window = line + (column * p->sw - p->gpw) * p->c;
+            gate_sums(p, window, p->sw * p->c, rows, (Range){0, p->gkw - 1}, gates + column);
             column += BUNCH;
         } else {
+            i64 left = column * p->sw - p->gpw;
             gate_sums(p, line + left * p->c, 0, rows, inside(left, p->dw, p->gkw, p->w), gates + column);
             column++;
         }
