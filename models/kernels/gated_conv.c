@@ -164,7 +164,9 @@ INLINE void run(vec sums[MR][VECTORS], const float *const x[MR], i64 first, i64 
         vec b[VECTORS];
         for (int v = 0; v < vectors; v++) {
             b[v] = load(w + v * LANES / PANEL * step + v * LANES % PANEL);
+#ifdef __x86_64__
             __asm__("" : "+v"(b[v])); /* keep it in a register: folded into every multiply-add, it is loaded MR times */
+#endif
         }
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < vectors; v++) sums[m][v] += x[m][i] * b[v];
