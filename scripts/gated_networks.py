@@ -1,5 +1,6 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -73,9 +74,13 @@ def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor]
     theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
     few = batches[:TIMED_BATCHES]
     times = pair(lambda: [dense(images) for images in few], lambda: [skipping(images) for images in few], repeats)
-    skips = {"layers_skipping": sum(choice.skips for choice in choices)}
+    product = copy.deepcopy(skipping)
+    for layer in _gated(product).values():
+        layer.skips = False
+    beside_itself = pair(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
+    own = {"layers_skipping": sum(choice.skips for choice in choices), "over_dense_product": beside_itself.ratio}
     fraction = closed / sum(macs.values())
-    return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | skips
+    return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | own
 
 
 def _layer_rows(name: str, deployed: nn.Module, images: Tensor, repeats: int) -> list[Row]:

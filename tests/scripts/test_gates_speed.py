@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 KEYS = {"level", "name", "shape", "threads", "zero_fraction", "gates", "dense_ms", "skip_ms", "theoretical"} | {
     *("realised", "ratio", "spread", "macs_saved", "time_saved", "implementation"),
-    *("layers_skipping", "top1", "top1_deployed"),
+    *("layers_skipping", "over_dense_product", "top1", "top1_deployed"),
 }
 
 
