@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from models.kernels.gated_conv import OPERATOR
 from models.meta import run_on_meta
 
 # The operators that convolutions and linear layers become; the analytic formulas must match them.
-COUNTED = ("aten.convolution", "aten._convolution", "aten.mm", "aten.addmm", "aten.bmm")
+COUNTED = ("aten.convolution", "aten._convolution", "aten.mm", "aten.addmm", "aten.bmm", OPERATOR)
 # No arithmetic: views, allocation and bookkeeping, which would only hide the rest of the list.
 MOVES = (
     "aten.detach",

@@ -1,0 +1,75 @@
+"""A convolution of a deployed network, with what follows it in one operator."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from models.cost import conv_macs
+from models.geometry import ConvGeometry
+
+
+class FusedConv(nn.Module):
+    """ReLU?(conv(x) + bias + residual): nn.Conv2d's shapes, `weight` (T, C / groups, k, l), `bias` (T,) or None.
+
+    On CPUs float32 runs in oneDNN's fused operators, with weights in the layout that it prefers (made on first use and
+    kept while neither the weight nor the shape of x changes); elsewhere as separate PyTorch operators.
+    """
+
+    def __init__(self, geometry: ConvGeometry, weight: Tensor, bias: Tensor | None, *, relu: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.geometry, self.relu = geometry, relu
+        self.stride, self.padding, self.dilation = (
+            list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
+        )
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is not None and residual.shape != self.output_shape(x):
+            return activate(self._convolve(x, None, relu=False) + residual, self.relu)  # one of them is broadcast
+        return self._convolve(x, residual, relu=self.relu)
+
+    def output_shape(self, x: Tensor) -> tuple[int, int, int, int]:
+        return (x.shape[0], self.weight.shape[0], *self.geometry.output_size(x.shape[2], x.shape[3]))
+
+    def _convolve(self, x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+        if self._fits_onednn(x):
+            return self._onednn(x, residual, relu)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.geometry.groups)
+        return activate(y if residual is None else y + residual, relu)
+
+    def _fits_onednn(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling():  # the compiler fuses by itself
+            return False
+        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and x.numel() > 0
+        return plain and torch.backends.mkldnn.is_available()
+
+    def _onednn(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        rest = (self._packed(x), self.bias, self.padding, self.stride, self.dilation, self.geometry.groups)
+        if residual is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        unary = "relu" if relu else None
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *rest, "add", 1.0, unary, [], None)
+
+    def _packed(self, x: Tensor) -> Tensor:
+        w = self.weight
+        state = (tuple(x.shape), w.data_ptr(), 0 if w.is_inference() else w._version)
+        found = _packed.get(w)
+        if found is None or found[0] != state:
+            geometry = (self.padding, self.stride, self.dilation, self.geometry.groups)
+            found = state, torch.ops.mkldnn._reorder_convolution_weight(w, *geometry, list(x.shape))
+            _packed[w] = found
+        return found[1]
+
+    def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        return conv_macs(tuple(self.weight.shape), output_shape)
+
+
+def activate(y: Tensor, relu: bool) -> Tensor:
+    return y.relu() if relu else y
+
+
+_packed = WeakTensorKeyDictionary()  # weight -> what it was made for, weight in oneDNN's layout

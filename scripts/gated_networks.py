@@ -1,0 +1,124 @@
+"""Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
+
+import json
+from pathlib import Path
+
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from models.build import Input, build, paper_input
+from models.cost import count
+from models.deploy import deploy
+from models.gate_choice import choose
+from models.kernels.fused_gated_conv import FusedGatedConv
+from scripts.gated_layers import Row, row, threshold
+from scripts.side_by_side import pair
+
+BATCH = {224: 8, 32: 128}  # images at once, by their size
+
+
+def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[Row]:
+    """The preset `name`, untrained, on noise, its gates moved so that each closes the same share of positions."""
+    config = OmegaConf.to_container(compose("train", [f"model={name}"]).model, resolve=True)
+    parts = instantiate(config, _convert_="all")
+    size = paper_input(parts["backbone"])
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(BATCH[size.size], *size.shape, generator=generator).to(memory_format=torch.channels_last)
+    rows = []
+    for zeros in zero_fractions:
+        torch.manual_seed(0)
+        plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
+        gated = build(**parts, data=size).net
+        calibrate(plain, images)
+        calibrate(gated, images)
+        skipping = deploy(gated)
+        close_gates(skipping, images, zeros)
+        rows.append(_row(name, deploy(plain), skipping, [images], "random", repeats))
+    return rows
+
+
+def trained_rows(folder: Path, repeats: int) -> list[Row]:
+    """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
+    record = json.loads((folder / "result.json").read_text())
+    parts = instantiate(record["config"], _convert_="all", trainer=None)
+    data = parts["data"]
+    size = Input(data.num_classes, data.input_size, data.channels)
+    gated = build(**parts["model"], data=size).net
+    state = torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    gated.load_state_dict({name.removeprefix("net."): tensor for name, tensor in state.items()})
+    plain = build(parts["model"]["backbone"], nn.Conv2d, parts["model"]["scope"], size).net
+    data.setup("test")
+    batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
+    images = [batch for batch, _ in batches]
+    calibrate(plain, images[0])
+    skipping = deploy(gated)
+    found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
+    return [found | {"top1": record["top1"], "top1_skipping": _top1(skipping, batches)}]
+
+
+def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
+    """Times on the first of `batches`, zero fractions over all of them."""
+    images, shape = batches[0], (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
+    choices = choose(skipping, images)
+    macs = {choice.name: choice.macs for choice in choices}
+    zeros = zero_fractions(skipping, batches)
+    closed = sum(zeros[name] * macs[name] for name in macs)
+    theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
+    times = pair(lambda: dense(images), lambda: skipping(images), repeats)
+    skips = {"layers_skipping": sum(choice.skips for choice in choices)}
+    fraction = closed / sum(macs.values())
+    return row("network", name, list(images.shape), fraction, gates, theoretical, times) | skips
+
+
+def calibrate(net: nn.Module, images: Tensor) -> None:
+    """Running statistics of every BatchNorm those of `images`, so that an untrained network's values stay finite."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    net.train()(images)
+    net.eval()
+
+
+def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
+    """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
+
+    def move(layer: FusedGatedConv, inputs: tuple) -> None:
+        layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
+
+    handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
+    deployed(images)
+    for handle in handles:
+        handle.remove()
+
+
+def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+    """Of each gated convolution, over all images."""
+    layers = _gated(deployed)
+    zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
+
+    def watch(name: str, layer: FusedGatedConv):
+        def hook(module: nn.Module, inputs: tuple) -> None:
+            gate = layer.gate(inputs[0])
+            zeros[name] += int((gate == 0).sum())
+            elements[name] += gate.numel()
+
+        return layer.register_forward_pre_hook(hook)
+
+    handles = [watch(name, layer) for name, layer in layers.items()]
+    for images in batches:
+        deployed(images)
+    for handle in handles:
+        handle.remove()
+    return {name: zeros[name] / elements[name] for name in layers}
+
+
+def _gated(deployed: nn.Module) -> dict[str, FusedGatedConv]:
+    return {name: module for name, module in deployed.named_modules() if isinstance(module, FusedGatedConv)}
+
+
+def _top1(net: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+    hits = sum(int((net(images).argmax(1) == labels).sum()) for images, labels in batches)
+    return 100 * hits / sum(len(labels) for _, labels in batches)

@@ -1,0 +1,41 @@
+"""benchmark=gates: what gates that skip save in time, beside what they save in MACs.
+
+Each row pairs a dense side with a skipping one. The dense side is the strict baseline: no gate at all, BatchNorm
+folded, ReLU and residual fused, weights in oneDNN's own layout. The skipping side includes its gates. `theoretical` is
+how many times fewer MACs it takes, `realised` how many times less time (the median of `repeats` rounds in turn),
+`ratio` the second over the first; `spread` the distance between quartiles of the realised speed-up, as a share of it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from scripts.gated_layers import Row, layer_rows
+from scripts.gated_networks import set_rows, trained_rows
+from scripts.side_by_side import keep_freed_memory
+
+
+def rows(
+    *,
+    zero_fractions: list[float],
+    threads: list[int],
+    repeats: int,
+    layers: bool,
+    gate_kernel: Literal["1x1", "kxk"],
+    networks: list[str],
+    trained: list[str],
+) -> list[Row]:
+    """The layer rows, then the networks with gates set to each zero fraction, then the trained ones."""
+    keep_freed_memory()
+    found: list[Row] = []
+    with torch.inference_mode():
+        for number in threads:
+            torch.set_num_threads(number)
+            if layers:
+                found += layer_rows(zero_fractions, gate_kernel, repeats)
+            for name in networks:
+                found += set_rows(name, zero_fractions, repeats)
+            for folder in trained:
+                found += trained_rows(Path(folder), repeats)
+    return found
