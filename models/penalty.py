@@ -26,7 +26,7 @@ class GatePenalty:
             layer.get_submodule("gate").register_forward_hook(self._collect)
 
     def _collect(self, gate: nn.Module, args: object, gate_map: Tensor) -> None:
-        if gate.training:
+        if gate.training and torch.is_grad_enabled():  # not in the pass that initialises by data
             g = gate_map.to(torch.promote_types(gate_map.dtype, torch.float32))  # squares overflow in half precision
             self.terms.append(self.l2 * g.square().mean() + self.l1 * g.mean())  # |g| = g: a gate is never negative
 

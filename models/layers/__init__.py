@@ -27,5 +27,8 @@ itself (`projection`) and has a knob, that one is used.
 **Training.** A module whose class or instance has `lr_scale` gets its parameters trained at the base
 learning rate times that number and without weight decay (models/param_groups.py).
 
+**Initialisation.** models/init.py gives every convolution and BatchNorm its start. A module with a method
+`init_from_batch(x)` is called before the first step with its input of the first training batch.
+
 Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
 """

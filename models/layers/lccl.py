@@ -55,7 +55,7 @@ class LCCL(nn.Module):
         groups: int = 1,
         bias: bool = True,
         *,
-        gate_kernel: GateKernel = "1x1",
+        gate_kernel: GateKernel = "kxk",
         gate_channels: GateChannels = "shared",
         gate_norm: bool = True,
         gate_offset: float | None = 1.0,
@@ -95,11 +95,11 @@ class LCCL(nn.Module):
         """
         if self.gate.offset is None:
             return
-        y = self.conv(x.float())
+        y = self.conv(x)
         y = y - y.mean((0, 2, 3), keepdim=True)
         strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
         shared = self.gate.conv.out_channels == 1
-        self.gate.fit(x.float(), strength.mean(1, keepdim=True) if shared else strength)
+        self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
 
 
 class Gate(nn.Module):
@@ -152,7 +152,7 @@ def _ridge(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     gram = x @ x.T
     ridge = RIDGE * gram.diagonal().mean().clamp(min=1e-5)
-    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), device=gram.device), x @ y.T).T
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), x @ y.T).T
 
 
 def _require_choice(argument: str, value: str, choices: Any) -> None:

@@ -18,9 +18,16 @@ from tests.conftest import replace
 
 FORMS = [
     {},
-    {"gate_kernel": "kxk"},
-    {"gate_channels": "each"},
-    {"unit": "relu_product", "gate_channels": "each", "gate_norm": False},
+    {"gate_kernel": "1x1"},
+    {"gate_kernel": "1x1", "gate_channels": "each"},
+    {"unit": "product", "gate_offset": None},
+    {
+        "unit": "relu_product",
+        "gate_kernel": "1x1",
+        "gate_channels": "each",
+        "gate_norm": False,
+        "gate_offset": None,
+    },
 ]
 
 
@@ -56,10 +63,9 @@ def test_counts_every_position_of_every_image(knobs) -> None:
     assert report.macs_mean < cost.macs
 
 
-@pytest.mark.parametrize(("shift", "zero_fraction"), [(-100.0, 1.0), (100.0, 0.0)])
-def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(shift: float, zero_fraction: float) -> None:
-    layer = LCCL(8, 8, 3, padding=1).eval()
-    nn.init.constant_(layer.gate.norm.bias, shift)
+@pytest.mark.parametrize(("offset", "zero_fraction"), [(-100.0, 1.0), (100.0, 0.0)])
+def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(offset: float, zero_fraction: float) -> None:
+    layer = LCCL(8, 8, 3, padding=1, gate_offset=offset).eval()
     cost = count(layer, (8, 6, 6))
     counter = GateCounter({"": cost.macs_of("conv")}, cost.macs)
     layer.gate.register_forward_hook(counter.hook(""))
@@ -72,9 +78,9 @@ def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(shift: f
 
 def test_a_compiled_network_is_counted_and_its_dead_gates_are_named(caplog) -> None:
     """The network was compiled and evaluated before the callback put its hooks in."""
-    net = nn.Sequential(LCCL(3, 4, 3, padding=1), LCCL(4, 4, 3, padding=1), LCCL(4, 4, 3, padding=1)).eval()
-    nn.init.constant_(net[0].gate.norm.bias, 100.0)
-    nn.init.constant_(net[2].gate.norm.bias, -1e6)
+    channels, offsets = (3, 4, 4), (100.0, 0.0, -1e6)
+    layers = [LCCL(m, 4, 3, padding=1, gate_offset=offset) for m, offset in zip(channels, offsets, strict=True)]
+    net = nn.Sequential(*layers).eval()
     callback, images = GateSparsity(count(net, (3, 6, 6))), torch.randn(5, 3, 6, 6)
     net.compile(backend="eager")
     trainer: Any = SimpleNamespace(loggers=[], is_global_zero=True, global_step=0)

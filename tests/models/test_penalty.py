@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from models.classifier import Classifier
+from models.init import initialise_from
 from models.layers.lccl import LCCL
 from models.layers.sic import SIC
 from models.param_groups import param_groups
@@ -23,9 +24,13 @@ def network(**knobs) -> nn.Sequential:
     return nn.Sequential(LCCL(3, 4, 3, padding=1, **knobs), LCCL(4, 5, 3, 2, 1, **knobs)).double()
 
 
+@pytest.mark.parametrize("offset", [0.5, None])
 @pytest.mark.parametrize("channels", ["shared", "each"])
-def test_is_its_formula_and_reaches_every_gate(channels: str) -> None:
-    net, x = network(gate_channels=channels), torch.randn(6, 3, 8, 10, dtype=torch.float64)
+def test_is_its_formula_and_reaches_every_gate(channels: str, offset: float | None) -> None:
+    net, x = (
+        network(gate_kernel="1x1", gate_channels=channels, gate_offset=offset),
+        torch.randn(6, 3, 8, 10, dtype=torch.float64),
+    )
     first = net[0].gate(x)
     maps = [first.flatten(), net[1].gate(net[0].conv(x) * first).flatten()]
     expected = sum((0.3 * g.norm() ** 2 + 0.7 * g.norm(p=1)) / len(g) for g in maps)
@@ -35,12 +40,12 @@ def test_is_its_formula_and_reaches_every_gate(channels: str) -> None:
     torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
     value.backward()
     for layer in net:
-        assert all(parameter.grad.count_nonzero() for parameter in layer.gate.norm.parameters())
+        assert all(parameter.grad.count_nonzero() for parameter in layer.gate.parameters())
     assert not penalty.terms
 
 
 def test_does_not_depend_on_batch_or_resolution() -> None:
-    net, x = network()[:1], torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    net, x = network(gate_kernel="1x1")[:1], torch.randn(2, 3, 4, 4, dtype=torch.float64)
     penalty = GatePenalty(net, l2=0.3, l1=0.7)
     net(x)
     once = penalty.take()
@@ -112,6 +117,7 @@ def test_a_step_over_accumulated_batches_follows_its_gradient(compiled: bool) ->
     net = nn.Sequential(network(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     twin = copy.deepcopy(net)
     images, labels = torch.randn(8, 3, 8, 8, dtype=torch.float64), torch.arange(8) % 5
+    initialise_from(images[:4], twin)
     optimizer = torch.optim.SGD(param_groups(twin, 0.1, 0.0))
     penalties, losses = [], []
     for x, y in zip(images.split(4), labels.split(4), strict=True):

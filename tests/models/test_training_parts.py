@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.init import initialise
+from models.init import initialise, initialise_from
 from models.param_groups import param_groups
 from models.schedules import cosine, exponential, multistep, polynomial
 from models.tally import Tally
@@ -19,6 +19,33 @@ def test_initialisation_has_the_fan_out_scale() -> None:
     assert depthwise.weight.std().item() == pytest.approx(math.sqrt(2 / 9), rel=0.05)
     assert dense.bias is not None
     assert dense.bias.count_nonzero() == 0
+
+
+class Centre(nn.Module):
+    """Subtracts the mean of the first batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(()))
+
+    def init_from_batch(self, x: torch.Tensor) -> None:
+        self.mean.copy_(x.mean())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.mean
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_modules_are_initialised_in_order_by_what_they_see_then(compiled: bool) -> None:
+    first, second, images = Centre(), Centre(), torch.rand(4, 1, 2, 2) + 1
+    net = nn.Sequential(first, nn.ReLU(), second)
+    if compiled:
+        net.compile(backend="eager")
+        net(images)
+    initialise_from(images, net)
+    assert first.mean == images.mean()
+    assert second.mean == (images - images.mean()).relu().mean()
+    assert not any(module._forward_pre_hooks for module in net.modules())
 
 
 class Slow(nn.Module):

@@ -14,12 +14,14 @@ from models.layers.lccl import LCCL
 
 GEOMETRIES = [(3, 1, 1), (3, 2, 1), (3, 1, 0), (5, 2, 2), (1, 1, 0), (2, 1, 0), (4, 2, 1), (3, 1, 2, 2)]
 GATES = [("1x1", "shared"), ("kxk", "shared"), ("1x1", "each")]
-FORMS = list(itertools.product(GATES, [True, False], ["product", "relu_product"], [True, False]))
+NORMS = [(True, 0.3), (True, None), (False, None)]  # gate_norm and gate_offset
+UNITS = ["norm_product", "relu_product", "product"]
+FORMS = list(itertools.product(GATES, NORMS, UNITS, [True, False]))
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_the_pointwise_gate_looks_at_the_centre_of_each_window(geometry) -> None:
-    layer = LCCL(4, 6, *geometry).double().eval()
+    layer = LCCL(4, 6, *geometry, gate_kernel="1x1", gate_offset=None).double().eval()
     x = torch.randn(2, 4, 12, 15, dtype=torch.float64)
     kernel, stride, padding = geometry[:3]
     dilation = geometry[3] if len(geometry) == 4 else 1
@@ -30,10 +32,16 @@ def test_the_pointwise_gate_looks_at_the_centre_of_each_window(geometry) -> None
     torch.testing.assert_close(layer.gate(x), expected.relu(), rtol=0, atol=1e-10)
 
 
-def form(gate, gate_norm: bool, unit: str, bias: bool) -> tuple[LCCL, Tensor, Tensor]:
+def form(gate, norm, unit: str, bias: bool) -> tuple[LCCL, Tensor, Tensor]:
     """A layer of 5 -> 7 channels, 3 x 3, stride 2, an input, and its windows (N, 5, 9, positions)."""
     kernel, channels = gate
-    knobs = {"gate_kernel": kernel, "gate_channels": channels, "gate_norm": gate_norm, "unit": unit}
+    knobs = {
+        "gate_kernel": kernel,
+        "gate_channels": channels,
+        "gate_norm": norm[0],
+        "gate_offset": norm[1],
+        "unit": unit,
+    }
     layer = LCCL(5, 7, 3, 2, 1, bias=bias, **knobs).double()
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, *((0.2, 0.6) if parameter.ndim == 1 else (-1, 1)))
@@ -48,34 +56,39 @@ def form(gate, gate_norm: bool, unit: str, bias: bool) -> tuple[LCCL, Tensor, Te
 def normalised(values: Tensor, norm) -> Tensor:
     """Batch statistics of values (N, channels, positions), then scale and shift."""
     mean, variance = values.mean((0, 2), keepdim=True), values.var((0, 2), correction=0, keepdim=True)
-    return (values - mean) / (variance + norm.eps).sqrt() * norm.weight[:, None] + norm.bias[:, None]
+    standard = (values - mean) / (variance + norm.eps).sqrt()
+    return standard * norm.weight[:, None] + norm.bias[:, None] if norm.affine else standard
 
 
 @pytest.mark.parametrize("knobs", FORMS, ids=str)
 def test_is_the_product_written_out(knobs) -> None:
     layer, x, windows = form(*knobs)
-    (kernel, _), gate_norm, unit, bias = knobs
-    conv = layer.conv if unit == "product" else layer.conv[0]
+    (kernel, _), (gate_norm, offset), unit, bias = knobs
+    conv = layer.conv if isinstance(layer.conv, nn.Conv2d) else layer.conv[0]
     value = torch.einsum("oct,nctp->nop", conv.weight.flatten(2), windows)
     if bias:
         value = value + conv.bias[:, None]
+    if unit != "product" and not bias:
+        value = normalised(value, layer.conv[1])
     if unit == "relu_product":
-        value = (value if bias else normalised(value, layer.conv[1])).clamp(min=0)
+        value = value.clamp(min=0)
     seen = windows if kernel == "kxk" else windows[:, :, 4:5]
     gate = torch.einsum("oct,nctp->nop", layer.gate.conv.weight.flatten(2), seen)
     gate = normalised(gate, layer.gate.norm) if gate_norm else gate + layer.gate.conv.bias[:, None]
-    expected = value * gate.clamp(min=0)
-    assert 0 < (gate <= 0).double().mean() < 1
+    gate = gate.clamp(min=0) if offset is None else (2 * gate + offset).clamp(0, 1)
+    expected = value * gate
+    assert 0 < (gate == 0).double().mean() < 1
+    assert offset is None or (gate == 1).any()
     torch.testing.assert_close(layer(x).flatten(2), expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("knobs", FORMS, ids=str)
 def test_skipping_closed_outputs_gives_the_dense_product(knobs) -> None:
     layer, x, windows = form(*knobs)
-    _, _, unit, bias = knobs
+    bias = knobs[-1]
     gate = layer.eval().gate(x).flatten(2)
     assert 0 < (gate == 0).double().mean() < 1
-    conv, *pointwise = [layer.conv] if unit == "product" else layer.conv
+    conv, *pointwise = [layer.conv] if isinstance(layer.conv, nn.Conv2d) else layer.conv
     expected = torch.zeros(2, 7, windows.shape[-1], dtype=torch.float64)
     for n, channel, position in gate.expand_as(expected).nonzero().tolist():
         value = (conv.weight[channel].flatten(1) * windows[n, :, :, position]).sum() + (
@@ -91,7 +104,7 @@ def test_skipping_closed_outputs_gives_the_dense_product(knobs) -> None:
     assert torch.equal(dense == 0, expected == 0)
 
 
-@pytest.mark.parametrize("unit", ["product", "relu_product"])
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize(("gate", "overhead"), list(zip(GATES, [1 / 288, 1 / 32, 1 / 9], strict=True)))
 def test_costs_its_formula(gate, overhead: float, unit: str) -> None:
     """What a gate adds to the cost of its 3 x 3 convolution of T = 32 outputs: 1 / (k^2 T), 1 / T, 1 / k^2."""
@@ -102,7 +115,7 @@ def test_costs_its_formula(gate, overhead: float, unit: str) -> None:
 
 
 def test_a_gate_for_each_output_keeps_to_the_group() -> None:
-    layer = LCCL(8, 12, 3, padding=1, groups=4, gate_channels="each").eval()
+    layer = LCCL(8, 12, 3, padding=1, groups=4, gate_kernel="1x1", gate_channels="each").eval()
     x = torch.randn(1, 8, 5, 5)
     other = x.clone()
     other[:, :2] = torch.randn(1, 2, 5, 5)  # the inputs of the first group
@@ -120,11 +133,56 @@ def test_both_branches_learn_the_gate_slowly(gate) -> None:
     assert layer.gate.lr_scale == 0.25
 
 
+def strength(layer: LCCL, x: Tensor) -> Tensor:
+    """The square of each output, standardised over the batch (N, n, H', W')."""
+    y = layer.conv(x)
+    return ((y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True)).square()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("gate", GATES)
+def test_a_gate_starts_open_where_its_convolution_responds(gate, groups: int) -> None:
+    """No kernel of its length and sight follows the response more closely than the fitted one, to the ridge."""
+    kernel, channels = gate
+    layer = LCCL(6, 4, 3, 2, 1, groups=groups, bias=False, gate_kernel=kernel, gate_channels=channels).double()
+    x = torch.randn(32, 6, 9, 12, dtype=torch.float64) ** 2  # of no symmetry: its size predicts the response
+    length = layer.gate.conv.weight.flatten(1).norm(dim=1)
+    layer.init_from_batch(x)
+    weight = layer.gate.conv.weight
+    torch.testing.assert_close(weight.flatten(1).norm(dim=1), length)
+    target = strength(layer, x)
+    target = target.mean(1, keepdim=True) if channels == "shared" else target
+
+    def correlations() -> Tensor:
+        pairs = zip(layer.gate.conv(F.pad(x, layer.gate.margins)).unbind(1), target.unbind(1), strict=True)
+        return torch.stack([torch.corrcoef(torch.stack([z.flatten(), t.flatten()]))[0, 1] for z, t in pairs])
+
+    with torch.no_grad():
+        best = correlations()
+        assert (best > 0.02).all()
+        for _ in range(20):
+            fitted = weight.clone()
+            weight += 0.3 * length.view(-1, 1, 1, 1) * F.normalize(torch.randn_like(weight).flatten(1)).view_as(weight)
+            assert (correlations() < best + 1e-3).all()
+            weight.copy_(fitted)
+
+
+def test_a_constant_input_leaves_the_gate_finite_and_the_authors_gate_is_not_fitted() -> None:
+    layer, authors = LCCL(4, 4, 3, padding=1, bias=False), LCCL(4, 4, 3, padding=1, bias=False, gate_offset=None)
+    before = authors.gate.conv.weight.clone()
+    for module in (layer, authors):
+        module.init_from_batch(torch.zeros(2, 4, 5, 5))
+    assert layer(torch.randn(2, 4, 5, 5)).isfinite().all()
+    authors.init_from_batch(torch.randn(2, 4, 5, 5))
+    assert torch.equal(authors.gate.conv.weight, before)
+
+
 REFUSED = [
     ((4, 4, 3), {"gate_kernel": "3x3"}, "gate_kernel='3x3': must be '1x1' or 'kxk'"),
     ((4, 4, 3), {"gate_channels": "all"}, "gate_channels='all': must be 'shared' or 'each'"),
-    ((4, 4, 3), {"unit": "sum"}, "unit='sum': must be 'product' or 'relu_product'"),
+    ((4, 4, 3), {"unit": "sum"}, "unit='sum': must be 'norm_product' or 'relu_product' or 'product'"),
     ((4, 4, 3), {"gate_lr_scale": 0}, "gate_lr_scale=0: must be positive"),
+    ((4, 4, 3), {"gate_norm": False}, "gate_norm=False, gate_offset=1.0: .*; nearest: gate_offset=None"),
     (
         (4, 8, 3),
         {"gate_kernel": "kxk", "gate_channels": "each"},
