@@ -354,8 +354,9 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     float bias = p->gate_bias, ceiling = p->gate_ceiling;
     uint32_t at = row * wo;
     i64 before = k->waiting, line = p->w * p->c;
-    for (i64 i = 0; i < p->sh * line; i += 16) /* what the next row of windows is the first to see */
-        __builtin_prefetch(window + ((p->kh - 1) * p->dh + p->sh) * line + i, 0, 2);
+    if (p->c >= 64) /* fetch what the next row of windows is the first to see; shorter rows the machine fetches itself */
+        for (i64 i = 0; i < p->sh * line; i += 16)
+            __builtin_prefetch(window + ((p->kh - 1) * p->dh + p->sh) * line + i, 0, 2);
     gate_row(p, image, y, k->gates);
     while (span < k->num_rows && y >= k->rows[span].end) span++;
     for (i64 i = 0; column < wo; i++) {
