@@ -136,16 +136,15 @@ class Gate(nn.Module):
 
     def fit(self, x: Tensor, target: Tensor) -> None:
         """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x."""
-        conv = self.conv
         if any(self.margins):
             x = F.pad(x, self.margins)
-        windows = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # N, m k^2, H' W'
-        seen = windows.transpose(0, 1).flatten(1).chunk(conv.groups)  # each m k^2 / groups, N H' W'
-        wanted = target.transpose(0, 1).flatten(1).chunk(conv.groups)  # each n / groups, N H' W'
+        g = ConvGeometry.of(self.conv)
+        windows = F.unfold(x, g.kernel_size, g.dilation, g.padding, g.stride)  # N, m k^2, H' W'
+        seen = windows.transpose(0, 1).flatten(1).chunk(g.groups)  # each m k^2 / groups, N H' W'
+        wanted = target.transpose(0, 1).flatten(1).chunk(g.groups)  # each n / groups, N H' W'
         fitted = torch.cat([_ridge(*pair) for pair in zip(seen, wanted, strict=True)])
-        weight = conv.weight.flatten(1)
-        fitted = F.normalize(fitted) * weight.norm(dim=1, keepdim=True)
-        conv.weight.copy_(fitted.view_as(conv.weight))
+        length = self.conv.weight.flatten(1).norm(dim=1, keepdim=True)
+        self.conv.weight.copy_((F.normalize(fitted) * length).view_as(self.conv.weight))
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:
