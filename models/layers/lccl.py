@@ -33,13 +33,14 @@ class LCCL(nn.Module):
     H' W' m n / groups for one a channel. With a fraction r of the gate map open, skipping leaves of the
     convolution's own cost, at groups = 1: r + 1 / n (k x k), r + 1 / (k^2 n) (1 x 1), r + 1 / k^2 (one a channel).
     A gate that costs as much as its convolution is refused.
-    Differs: the default closes gently. The authors' gate has no ceiling, and the products of a deep network then grow
-    tails that training does not survive at a high rate; it can drift to closed or open everywhere; and a closed
-    position says 0 where the convolution's mean may be far from it. `init_from_batch` turns each gate, at the start,
-    to where its convolution responds. The authors stand the unit before the next BatchNorm and ReLU
-    (pre-activation); as a drop-in in a post-activation network its product goes straight into the
-    BatchNorm that followed the convolution. Gates learn at `gate_lr_scale` of the base rate, without
-    weight decay. With `groups` a gate for each output sees the inputs of its own group, a shared one all.
+    Differs: by default a gate has a ceiling, opens somewhere in each batch as long as the offset is positive (its
+    BatchNorm keeps the mean at 0), and starts open where its convolution responds (`init_from_batch`); the BatchNorm
+    before the product keeps the 0 of a closed position near its channel's mean. results/README.md has what each of
+    these gives. The authors stand the
+    unit before the next BatchNorm and ReLU (pre-activation); as a drop-in in a post-activation network its
+    product goes straight into the BatchNorm that followed the convolution. Gates learn at `gate_lr_scale` of the
+    base rate, without weight decay. With `groups` a gate for each output sees the inputs of its own group, a
+    shared one all.
     """
 
     is_gated = True
@@ -67,7 +68,7 @@ class LCCL(nn.Module):
         _require_choice("gate_channels", gate_channels, GateChannels)
         _require_choice("unit", unit, Unit)
         if gate_lr_scale <= 0:
-            raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 0.1")
+            raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 1.0")
         if gate_offset is not None and not gate_norm:
             raise ValueError(
                 f"gate_norm=False, gate_offset={gate_offset}: an offset needs the BatchNorm that gives it a scale; "
@@ -135,16 +136,15 @@ class Gate(nn.Module):
 
     def fit(self, x: Tensor, target: Tensor) -> None:
         """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x."""
-        conv = self.conv
         if any(self.margins):
             x = F.pad(x, self.margins)
-        windows = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # N, m k^2, H' W'
-        seen = windows.transpose(0, 1).flatten(1).chunk(conv.groups)  # each m k^2 / groups, N H' W'
-        wanted = target.transpose(0, 1).flatten(1).chunk(conv.groups)  # each n / groups, N H' W'
+        g = ConvGeometry.of(self.conv)
+        windows = F.unfold(x, g.kernel_size, g.dilation, g.padding, g.stride)  # N, m k^2, H' W'
+        seen = windows.transpose(0, 1).flatten(1).chunk(g.groups)  # each m k^2 / groups, N H' W'
+        wanted = target.transpose(0, 1).flatten(1).chunk(g.groups)  # each n / groups, N H' W'
         fitted = torch.cat([_ridge(*pair) for pair in zip(seen, wanted, strict=True)])
-        weight = conv.weight.flatten(1)
-        fitted = F.normalize(fitted) * weight.norm(dim=1, keepdim=True)
-        conv.weight.copy_(fitted.view_as(conv.weight))
+        length = self.conv.weight.flatten(1).norm(dim=1, keepdim=True)
+        self.conv.weight.copy_((F.normalize(fitted) * length).view_as(self.conv.weight))
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:
