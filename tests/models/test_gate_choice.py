@@ -58,5 +58,5 @@ def test_every_gate_gets_the_faster_form_and_the_network_computes_the_same() -> 
     closed = choices[0]
     assert closed.zero_fraction == 1
     assert closed.macs == 32 * 32 * 9 * 16 * 16
-    assert closed.macs_effective == 32 * 32 * 16  # the 1 x 1 gate alone
+    assert closed.macs_effective == 32 * 32 * 9 * 16  # the gate alone
     assert all(0 <= found.zero_fraction <= 1 for found in choices)
