@@ -69,6 +69,29 @@ def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
     return choices
 
 
+def table(choices: list[GateChoice]) -> str:
+    """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
+    rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
+    rows += [_cells(choice) for choice in choices]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _cells(choice: GateChoice) -> tuple[str, ...]:
+    return (
+        choice.name,
+        f"{100 * choice.zero_fraction:.1f}",
+        f"{choice.macs:,}",
+        f"{choice.macs_effective:,.0f}",
+        f"{choice.macs / choice.macs_effective:.2f}",
+        f"{choice.dense_ms:.3f}",
+        f"{choice.skip_ms:.3f}",
+        f"{choice.dense_ms / choice.skip_ms:.2f}",
+        f"{100 * choice.break_even:.0f}" if choice.break_even <= 1 else "never",
+        "skips" if choice.skips else "dense",
+    )
+
+
 def _measure(name: str, layer: FusedGatedConv, x: Tensor, residual: Tensor | None = None) -> GateChoice:
     gate = layer.gate(x)
     zeros = (gate == 0).double().mean().item()

@@ -1,4 +1,4 @@
-"""Replace the convolutions of a network: the only code that changes a module tree."""
+"""Replace the convolutions of a network: the only code that changes a module tree before training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

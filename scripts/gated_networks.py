@@ -1,8 +1,10 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
+import copy
 import json
 from pathlib import Path
 
+import pytorch_lightning as pl
 import torch
 from hydra import compose
 from hydra.utils import instantiate
@@ -14,10 +16,11 @@ from models.cost import count
 from models.deploy import deploy
 from models.gate_choice import choose
 from models.kernels.fused_gated_conv import FusedGatedConv
-from scripts.gated_layers import Row, row, threshold
+from scripts.gated_layers import Row, compare, row, threshold
 from scripts.side_by_side import pair
 
 BATCH = {224: 8, 32: 128}  # images at once, by their size
+TIMED_BATCHES = 8  # of a run's test set
 
 
 def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[Row]:
@@ -50,27 +53,51 @@ def trained_rows(folder: Path, repeats: int) -> list[Row]:
     state = torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
     gated.load_state_dict({name.removeprefix("net."): tensor for name, tensor in state.items()})
     plain = build(parts["model"]["backbone"], nn.Conv2d, parts["model"]["scope"], size).net
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)  # says where to
     data.setup("test")
     batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
     images = [batch for batch, _ in batches]
     calibrate(plain, images[0])
     skipping = deploy(gated)
     found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
-    return [found | {"top1": record["top1"], "top1_skipping": _top1(skipping, batches)}]
+    found |= {"top1": record["top1"], "top1_deployed": _top1(skipping, batches)}
+    return [found, *_layer_rows(folder.name, skipping, images[0], repeats)]
 
 
 def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
-    """Times on the first of `batches`, zero fractions over all of them."""
-    images, shape = batches[0], (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
-    choices = choose(skipping, images)
+    """Times on the first few of `batches`, zero fractions over all of them."""
+    shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
+    choices = choose(skipping, batches[0])
     macs = {choice.name: choice.macs for choice in choices}
     zeros = zero_fractions(skipping, batches)
     closed = sum(zeros[name] * macs[name] for name in macs)
     theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
-    times = pair(lambda: dense(images), lambda: skipping(images), repeats)
-    skips = {"layers_skipping": sum(choice.skips for choice in choices)}
+    few = batches[:TIMED_BATCHES]
+    times = pair(lambda: [dense(images) for images in few], lambda: [skipping(images) for images in few], repeats)
+    product = copy.deepcopy(skipping)
+    for layer in _gated(product).values():
+        layer.skips = False
+    beside_itself = pair(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
+    own = {"layers_skipping": sum(choice.skips for choice in choices), "over_dense_product": beside_itself.ratio}
     fraction = closed / sum(macs.values())
-    return row("network", name, list(images.shape), fraction, gates, theoretical, times) | skips
+    return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | own
+
+
+def _layer_rows(name: str, deployed: nn.Module, images: Tensor, repeats: int) -> list[Row]:
+    """Each gated layer on what it sees of `images`."""
+    rows: list[Row] = []
+
+    def watch(layer_name: str, layer: FusedGatedConv):
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
+
+        return layer.register_forward_pre_hook(hook)
+
+    handles = [watch(*named) for named in _gated(deployed).items()]
+    deployed(images)
+    for handle in handles:
+        handle.remove()
+    return rows
 
 
 def calibrate(net: nn.Module, images: Tensor) -> None:

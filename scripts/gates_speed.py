@@ -14,6 +14,7 @@ import torch
 from scripts.gated_layers import Row, layer_rows
 from scripts.gated_networks import set_rows, trained_rows
 from scripts.side_by_side import keep_freed_memory
+from train import log_to_stderr
 
 
 def rows(
@@ -27,6 +28,7 @@ def rows(
     trained: list[str],
 ) -> list[Row]:
     """The layer rows, then the networks with gates set to each zero fraction, then the trained ones."""
+    log_to_stderr()
     keep_freed_memory()
     found: list[Row] = []
     with torch.inference_mode():

@@ -28,7 +28,7 @@
 #define MR 6
 #define PANEL 16
 #define MAX_PANELS (LANES == 16 ? 2 : 1) /* panels in a tile: as many as the registers hold the sums of */
-#define BUNCH 8     /* pixels whose gates are summed together */
+#define BUNCH 4     /* pixels whose gates are summed together */
 #define MAX_SPANS 9 /* of rows or columns with the same taps inside the image */
 #define INLINE static inline __attribute__((always_inline))
 
@@ -81,6 +81,14 @@ INLINE vec load_some(const float *p, i64 count) {
     return v;
 }
 
+/* Keep v in a register: folded into every multiply-add that uses it, it would be loaded again by each. */
+INLINE vec hold(vec v) {
+#ifdef __x86_64__
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
 INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
 /* ---- gate ---- */
@@ -100,59 +108,77 @@ INLINE quad fold(vec v) {
 }
 
 /* The sums of the lanes of v[0] to v[3]. */
-INLINE quad sum_lanes(const vec *v) {
+INLINE quad sum_lanes(const vec v[BUNCH]) {
     quad a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
     quad ab = SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7);
     quad cd = SHUFFLE(c, d, 0, 1, 4, 5) + SHUFFLE(c, d, 2, 3, 6, 7);
     return SHUFFLE(ab, cd, 0, 2, 4, 6) + SHUFFLE(ab, cd, 1, 3, 5, 7);
 }
 
+/* The sums of the gates of BUNCH neighbours: each input serves several of them. Of the pixels under their windows,
+   those from `first` to `last` are in the image. */
+INLINE void gate_bunch(const Conv *p, const float *window, Range rows, i64 first, i64 last, float *gates, int kw,
+                       int stride) {
+    vec sum[BUNCH] = {0}, v[(BUNCH - 1) * 2 + 3];
+    i64 c = p->c, line = p->dh * p->w * c;
+    for (i64 r = rows.first; r <= rows.last; r++)
+        for (i64 i = 0; i < c; i += LANES) {
+            const float *x = window + r * line + i, *g = p->gate + r * kw * c + i;
+            for (int m = 0; m < (BUNCH - 1) * stride + kw; m++)
+                v[m] = m >= first && m <= last ? hold(load(x + m * c)) : (vec){0};
+            for (int s = 0; s < kw; s++) {
+                vec weight = hold(load(g + s * c));
+                for (int m = 0; m < BUNCH; m++) sum[m] += v[m * stride + s] * weight;
+            }
+        }
+    quad sums = sum_lanes(sum);
+    memcpy(gates, &sums, sizeof sums);
+}
+
+INLINE void gate_bunches(const Conv *p, const float *line, Range rows, float *gates, int kw, int stride) {
+    const i64 all = (BUNCH - 1) * stride + kw - 1;
+    for (i64 column = 0; column < p->wo; column += BUNCH) {
+        if (column > p->wo - BUNCH) column = p->wo - BUNCH; /* some of the last bunch once more */
+        i64 left = column * stride - p->gpw, first = left < 0 ? -left : 0, last = p->w - 1 - left;
+        const float *window = line + left * p->c;
+        if (!first && last >= all) gate_bunch(p, window, rows, 0, all, gates + column, kw, stride);
+        else gate_bunch(p, window, rows, first, last, gates + column, kw, stride);
+    }
+}
+
+/* The sum of one gate over the taps inside the image. */
 static float gate_alone(const Conv *p, const float *window, Range rows, Range columns) {
     vec sum[4] = {0};
     float rest = 0;
+    int whole = p->dw == 1; /* a row of taps is one run */
+    i64 length = whole ? (columns.last - columns.first + 1) * p->c : p->c;
     for (i64 r = rows.first; r <= rows.last; r++)
-        for (i64 s = columns.first; s <= columns.last; s++) {
+        for (i64 s = columns.first; s <= columns.last; s += whole ? p->gkw : 1) {
             const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
             i64 i = 0;
-            for (; i + LANES <= p->c; i += LANES) sum[i / LANES % 4] += load(x + i) * load(g + i);
-            for (; i < p->c; i++) rest += x[i] * g[i];
+            for (; i + 4 * LANES <= length; i += 4 * LANES)
+                for (int q = 0; q < 4; q++) sum[q] += load(x + i + q * LANES) * load(g + i + q * LANES);
+            for (; i + LANES <= length; i += LANES) sum[0] += load(x + i) * load(g + i);
+            for (; i < length; i++) rest += x[i] * g[i];
         }
-    quad total = sum_lanes(sum);
-    return (total[0] + total[1]) + (total[2] + total[3]) + rest;
-}
-
-/* Of BUNCH neighbours whose columns are all inside; c is a multiple of LANES. */
-INLINE void gate_bunch(const Conv *p, const float *window, Range rows, float *gates) {
-    vec sum[BUNCH] = {0};
-    i64 step = p->sw * p->c;
-    for (i64 r = rows.first; r <= rows.last; r++)
-        for (i64 s = 0; s < p->gkw; s++) {
-            const float *x = window + (r * p->dh * p->w + s * p->dw) * p->c, *g = p->gate + (r * p->gkw + s) * p->c;
-            for (i64 i = 0; i < p->c; i += LANES)
-                for (int m = 0; m < BUNCH; m++) sum[m] += load(x + m * step + i) * load(g + i);
-        }
-    for (int m = 0; m < BUNCH; m += 4) {
-        quad four = sum_lanes(sum + m);
-        memcpy(gates + m, &four, sizeof four);
-    }
+    quad sums = sum_lanes(sum);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest;
 }
 
 static void gate_row(const Conv *p, i64 image, i64 row, float *gates) {
-    i64 top = row * p->sh - p->gph;
+    i64 top = row * p->sh - p->gph, kw = p->gkw, stride = p->sw;
     Range rows = inside(top, p->dh, p->gkh, p->h);
     const float *line = p->x + (image * p->h + top) * p->w * p->c;
-    for (i64 i = 0; i < p->w * p->c; i += 16) __builtin_prefetch(line + i, 0, 2);
-    for (i64 column = 0; column < p->wo;) {
-        i64 left = column * p->sw - p->gpw;
-        i64 right = left + (BUNCH - 1) * p->sw + (p->gkw - 1) * p->dw; /* last pixel that a bunch from here reads */
-        if (left >= 0 && right < p->w && column + BUNCH <= p->wo && p->c % LANES == 0) {
-            gate_bunch(p, line + left * p->c, rows, gates + column);
-            column += BUNCH;
-        } else {
-            gates[column] = gate_alone(p, line + left * p->c, rows, inside(left, p->dw, p->gkw, p->w));
-            column++;
+    int bunches = p->c % LANES == 0 && p->wo >= BUNCH && (kw == 1 || p->dw == 1);
+    if (bunches && kw == 1 && stride == 1) gate_bunches(p, line, rows, gates, 1, 1);
+    else if (bunches && kw == 1 && stride == 2) gate_bunches(p, line, rows, gates, 1, 2);
+    else if (bunches && kw == 3 && stride == 1) gate_bunches(p, line, rows, gates, 3, 1);
+    else if (bunches && kw == 3 && stride == 2) gate_bunches(p, line, rows, gates, 3, 2);
+    else
+        for (i64 column = 0; column < p->wo; column++) {
+            i64 left = column * stride - p->gpw;
+            gates[column] = gate_alone(p, line + left * p->c, rows, inside(left, p->dw, kw, p->w));
         }
-    }
 }
 
 /* ---- convolution ---- */
@@ -170,10 +196,7 @@ INLINE void run(vec sums[MR][VECTORS], const float *const x[MR], i64 first, i64 
                 int vectors) {
     for (i64 i = first; i < last; i++, w += PANEL) {
         vec b[VECTORS];
-        for (int v = 0; v < vectors; v++) {
-            b[v] = load(w + v * LANES / PANEL * step + v * LANES % PANEL);
-            __asm__("" : "+v"(b[v])); /* keep it in a register: folded into every multiply-add, it is loaded MR times */
-        }
+        for (int v = 0; v < vectors; v++) b[v] = hold(load(w + v * LANES / PANEL * step + v * LANES % PANEL));
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < vectors; v++) sums[m][v] += x[m][i] * b[v];
     }
@@ -330,7 +353,10 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     const float *window = p->x + ((image * p->h + y * p->sh - p->ph) * p->w - p->pw) * p->c, *gates = k->gates;
     float bias = p->gate_bias, ceiling = p->gate_ceiling;
     uint32_t at = row * wo;
-    i64 before = k->waiting;
+    i64 before = k->waiting, line = p->w * p->c;
+    if (p->c >= 64) /* fetch what the next row of windows is the first to see; shorter rows the machine fetches itself */
+        for (i64 i = 0; i < p->sh * line; i += 16)
+            __builtin_prefetch(window + ((p->kh - 1) * p->dh + p->sh) * line + i, 0, 2);
     gate_row(p, image, y, k->gates);
     while (span < k->num_rows && y >= k->rows[span].end) span++;
     for (i64 i = 0; column < wo; i++) {

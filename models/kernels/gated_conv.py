@@ -201,11 +201,18 @@ def _on_cpu(*arguments) -> Tensor:
 
 
 def _on_cuda(*arguments) -> Tensor:
-    from models.kernels import triton_gated_conv  # imports triton, which only builds for CUDA have
-
     require_shapes(*arguments)
+    try:
+        from models.kernels import triton_gated_conv
+    except ImportError:  # not every build for CUDA comes with Triton
+        return portable(*arguments)
     implementation = triton_gated_conv.gated_conv2d if triton_gated_conv.can_run(arguments) else portable
     return implementation(*arguments)
+
+
+def _elsewhere(*arguments) -> Tensor:
+    require_shapes(*arguments)
+    return portable(*arguments)
 
 
 def _without_gradients(*arguments) -> Tensor:
@@ -229,6 +236,7 @@ def gated_conv_flops(x_shape, weight_shape, bias, gate_shape, *arguments, out_sh
 
 _library.impl("gated_conv2d", _on_cpu, "CPU")
 _library.impl("gated_conv2d", _on_cuda, "CUDA")
+_library.impl("gated_conv2d", _elsewhere, "CompositeExplicitAutograd")
 _library.impl("gated_conv2d", _without_gradients, "Autograd")
 torch.library.register_fake("cheapconv::gated_conv2d", _shape_only, lib=_library)
 register_flop_formula(torch.ops.cheapconv.gated_conv2d)(gated_conv_flops)

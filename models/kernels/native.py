@@ -26,7 +26,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("gated_conv.c")
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+# Without -fno-ivopts gcc keeps a pointer for every stream of the inner loops, more than there are registers.
+FLAGS = ("-O3", "-fno-ivopts", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 PANEL = 16  # output channels that the kernel computes together; also in gated_conv.c
 POINTERS = ("x", "weight", "bias", "gate", "scale", "shift", "residual", "out")
 SIZES = (

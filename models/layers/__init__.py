@@ -9,7 +9,8 @@ models.geometry, nothing else: no printing, no configuration, no neighbours.
 **Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, what closed
 positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
 BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
-The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored.
+The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored. Layers know nothing of
+skipping: models/deploy.py makes of them, for inference, what computes open positions only.
 
 **Normalisation.** A layer made of several convolutions follows the network it stands in. Where the
 replaced convolution has no bias its network normalises, and a BatchNorm follows each inner part; where
