@@ -25,7 +25,7 @@ FORMS = [
     {"unit": "product", "gate_offset": None, "gate_norm": False},
     {"unit": "relu_product"},
     {"unit": "relu_product", "gate_kernel": "kxk", "gate_offset": None, "gate_norm": False},
-    {"gate_channels": "each"},
+    {"gate_kernel": "1x1", "gate_channels": "each"},
 ]
 BACKBONES = [
     (partial(cifar_resnet, depth=8), Input(10, 32, 3)),
