@@ -14,6 +14,7 @@ GateChannels = Literal["shared", "each"]
 Unit = Literal["norm_product", "relu_product", "product"]
 
 GAIN = 2.0  # a gate opens within half a standard deviation of what its BatchNorm sees
+MOST_INPUTS = 2**26  # of windows that a fit holds in memory; so many say enough
 RIDGE = 1e-2  # of the mean variance of what a gate sees: it often sees as good as nothing in some channels
 
 
@@ -135,10 +136,15 @@ class Gate(nn.Module):
         return torch.relu(z) if self.offset is None else (GAIN * z + self.offset).clamp(0, 1)
 
     def fit(self, x: Tensor, target: Tensor) -> None:
-        """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x."""
+        """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x.
+
+        Of a batch whose windows would not fit in MOST_INPUTS the first images serve.
+        """
+        g = ConvGeometry.of(self.conv)
+        an_image = g.in_channels * math.prod(g.kernel_size) * math.prod(target.shape[2:])
+        x, target = (images[: max(1, MOST_INPUTS // an_image)] for images in (x, target))
         if any(self.margins):
             x = F.pad(x, self.margins)
-        g = ConvGeometry.of(self.conv)
         windows = F.unfold(x, g.kernel_size, g.dilation, g.padding, g.stride)  # N, m k^2, H' W'
         seen = windows.transpose(0, 1).flatten(1).chunk(g.groups)  # each m k^2 / groups, N H' W'
         wanted = target.transpose(0, 1).flatten(1).chunk(g.groups)  # each n / groups, N H' W'

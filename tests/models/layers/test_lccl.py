@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from models.cost import count
 from models.init import initialise
+from models.layers import lccl
 from models.layers.lccl import LCCL
 
 GEOMETRIES = [(3, 1, 1), (3, 2, 1), (3, 1, 0), (5, 2, 2), (1, 1, 0), (2, 1, 0), (4, 2, 1), (3, 1, 2, 2)]
@@ -165,6 +166,17 @@ def test_a_gate_starts_open_where_its_convolution_responds(gate, groups: int) ->
             weight += 0.3 * length.view(-1, 1, 1, 1) * F.normalize(torch.randn_like(weight).flatten(1)).view_as(weight)
             assert (correlations() < best + 1e-3).all()
             weight.copy_(fitted)
+
+
+def test_a_fit_holds_no_more_windows_than_it_may(monkeypatch) -> None:
+    few, all_ = LCCL(4, 4, 3, padding=1, bias=False), LCCL(4, 4, 3, padding=1, bias=False)
+    all_.load_state_dict(few.state_dict())
+    x, target = torch.randn(6, 4, 5, 7), torch.rand(6, 1, 5, 7)
+    with torch.no_grad():
+        all_.gate.fit(x[:2], target[:2])
+        monkeypatch.setattr(lccl, "MOST_INPUTS", 2 * 36 * 35)
+        few.gate.fit(x, target)
+    assert torch.equal(few.gate.conv.weight, all_.gate.conv.weight)
 
 
 def test_a_constant_input_leaves_the_gate_finite_and_the_authors_gate_is_not_fitted() -> None:
