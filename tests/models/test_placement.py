@@ -90,7 +90,7 @@ SHARES = [
     (partial(library_network, name="resnet18"), 92.4, (0.08, 0.70, 10.27)),
     (partial(library_network, name="resnet34"), 96.2, (0.07, 0.66, 10.69)),
 ]
-GATES = [{}, {"gate_kernel": "kxk"}, {"gate_channels": "each"}]
+GATES = [{"gate_kernel": "1x1"}, {"gate_kernel": "kxk"}, {"gate_kernel": "1x1", "gate_channels": "each"}]
 
 
 @pytest.mark.slow

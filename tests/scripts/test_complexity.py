@@ -21,8 +21,8 @@ def test_json_is_all_there_is_on_standard_output() -> None:
     report = json.loads(complexity("model=resnet20_lccl", "format=json"))
     assert (report["baseline_params"], report["baseline_macs"]) == (269_722, 40_551_040)
     assert report["flops"] == 2 * report["macs"]
-    # A 1x1xCx1 gate on every 3x3 convolution: 16, 32 or 64 MACs a position.
-    gates = 6 * 32 * 32 * 16 + 6 * 16 * 16 * 32 + 6 * 8 * 8 * 64 - 16 * 16 * 16 - 8 * 8 * 32
+    # A 3x3xCx1 gate on every 3x3 convolution: 9 times 16, 32 or 64 MACs a position.
+    gates = 9 * (6 * 32 * 32 * 16 + 6 * 16 * 16 * 32 + 6 * 8 * 8 * 64 - 16 * 16 * 16 - 8 * 8 * 32)
     assert report["macs"] == report["baseline_macs"] + gates
     assert report["macs_gates_closed"] == gates + 32 * 32 * 27 * 16 + 640  # gates, stem and classifier
     assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]
