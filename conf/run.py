@@ -89,8 +89,7 @@ def _usual(preset: str, *parts: str) -> _Usual:
     """A preset, perhaps with other parts, as it is composed where nothing else is said."""
     config = compose(HydraConfig.get().job.config_name, [f"model={preset}", *parts], return_hydra_config=True)
     choices = config.hydra.runtime.choices
-    model = OmegaConf.to_container(config.model, resolve=True)
-    assert isinstance(model, dict)
+    model: Any = OmegaConf.to_container(config.model, resolve=True)
     return _Usual([str(choices[f"model/{part}"]) for part in PARTS], flatten(model))
 
 
