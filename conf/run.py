@@ -134,9 +134,10 @@ def attempt(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        reason = error.__context__ or error if isinstance(error, SystemExit) else error  # Lightning exits on Ctrl-C
         if is_first_process() and (run.directory / CONFIG).is_file():
             with suppress(OSError):  # what cannot be written here is less than the error that is on its way
-                write_whole(run.directory / FAILURE, f"{type(error).__name__}: {error}\n")
+                write_whole(run.directory / FAILURE, f"{type(reason).__name__}: {reason}\n")
         raise
 
 
