@@ -90,7 +90,8 @@ def log_to_stderr() -> None:
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    moot = ("Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated")
+    moot = ["Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated"]
+    moot += ["You're resuming from a checkpoint that ended before"]  # data.loader starts where the trainer stopped
     for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
         warnings.filterwarnings("ignore", message)
 
