@@ -44,8 +44,8 @@ def _recipe(*overrides: str) -> dict[str, Any]:
 def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a run of `config` followed the recipe of `wanted`, on whatever machine and with whatever seed.
 
-    The record of an older version may lack what has come since: a null, a zero and, in the data, anything are as good as
-    no key.
+    The record of an older version may lack what has come since: a null, a zero and, in the data, any value are as
+    good as no key.
     """
     data, wanted_data = config["data"], wanted["data"]
     shared = (data.keys() & wanted_data.keys()) - {key for key in data if f"data.{key}" in NOT_PART}
