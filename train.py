@@ -56,6 +56,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     import torch
     from hydra.utils import instantiate
 
+    from callbacks.checkpoint import resume_from
     from callbacks.complexity import Complexity
     from callbacks.gates import GateSparsity
     from callbacks.result import Result
@@ -79,8 +80,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         _convert_="all",
     )
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
-    last = run.directory / "last.ckpt"
-    trainer.fit(classifier, config["data"], ckpt_path=last if last.is_file() else None, weights_only=True)
+    trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
     return record.read(run.directory) if trainer.is_global_zero else None
 
@@ -90,8 +90,7 @@ def log_to_stderr() -> None:
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    moot = ["Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated"]
-    moot += ["You're resuming from a checkpoint that ended before"]  # data.loader starts where the trainer stopped
+    moot = ("You're resuming .* not resumable", "The number of training batches", ".*LeafSpec.* is deprecated")
     for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
         warnings.filterwarnings("ignore", message)
 
