@@ -10,7 +10,7 @@ from conf import binding, present
 from conf.launch import launch
 from conf.logs import log_to_stderr
 from conf.run import Run, attempt, claim, finished, settle
-from conf.run_directory import CHECKPOINT, RESULT
+from conf.run_directory import RESULT
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -57,6 +57,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     import torch
     from hydra.utils import instantiate
 
+    from callbacks.checkpoint import resume_from
     from callbacks.complexity import Complexity
     from callbacks.gates import GateSparsity
     from callbacks.result import Result
@@ -79,9 +80,8 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result],
         _convert_="all",
     )
-    last = run.directory / CHECKPOINT
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
-    trainer.fit(classifier, config["data"], ckpt_path=last if last.is_file() else None, weights_only=True)
+    trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
     return record.read(run.directory) if trainer.is_global_zero else None
 

@@ -14,7 +14,6 @@ def log_to_stderr() -> None:
     """Our own lines from the first process alone; of Lightning's only warnings that call for something."""
     logging.basicConfig(level=logging.INFO if is_first_process() else logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    moot = ["Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated"]
-    moot += ["You're resuming from a checkpoint that ended before"]  # data.loader starts where the trainer stopped
+    moot = ("You're resuming .* not resumable", "The number of training batches", ".*LeafSpec.* is deprecated")
     for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
         warnings.filterwarnings("ignore", message)

@@ -108,8 +108,11 @@ class ImageData(DataModule):
         """Pixels of the training crops in `epoch`, from `start_size` in the first to `input_size` in the last."""
         if self.start_size is None:
             return self.input_size
-        assert self.trainer is not None
-        done = epoch / max(1, (self.trainer.max_epochs or 1) - 1)
+        trainer = self.trainer
+        assert trainer is not None
+        steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        num_epochs = -(-trainer.estimated_stepping_batches // steps_per_epoch)
+        done = epoch / max(1, num_epochs - 1)
         return self.input_size - round((1 - done) * (self.input_size - self.start_size) / 32) * 32
 
     def state_dict(self) -> dict[str, Any]:

@@ -28,7 +28,6 @@ class Draw(IntEnum):
     CROP = 1
     FLIP = 2
     MIX = 3
-    NETWORK = 4
 
 
 def derive_seed(seed: int, draw: Draw, *place: int) -> int:

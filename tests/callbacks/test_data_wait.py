@@ -66,10 +66,10 @@ def test_waiting_is_measured_once_and_above_a_tenth_comes_with_advice(
         fit(batch, step, 60, 2)
     lines = [record.message for record in caplog.records if record.name == "callbacks.data_wait"]
     advice = ["to wait less: buy a disk"] if percent > 10 else []
-    assert lines == [f"waiting for data: {percent}% of the time of 29 steps", *advice]
+    assert lines == [f"waiting for data: {percent}% of the time of 29 batches", *advice]
 
 
-def test_it_stops_after_a_hundred_steps(caplog) -> None:
+def test_it_stops_after_a_hundred_batches(caplog) -> None:
     with caplog.at_level("INFO", "callbacks.data_wait"):
         fit(0.0, 0.01, 300, 1)
-    assert "of the time of 100 steps" in caplog.text
+    assert "of the time of 100 batches" in caplog.text
