@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
     run = settle(config)
+    binding.check(run.config)
     refuse_foreign(run)
     finished = record.read(run.directory)
     if finished:
@@ -41,7 +42,6 @@ def train(run: Run) -> record.Record | None:
     from models.build import Input, build
 
     log_to_stderr()
-    binding.check(run.config)
     claim(run)
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
