@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from data.augment import normalise
@@ -90,11 +89,8 @@ class ImageData(DataModule):
         self.train_index, self.val_index = (index.numpy() for index in self.split(len(sets.train)))
 
     def train_dataloader(self) -> Loader:
-        seed = torch.initial_seed()
-        samples = self.training_samples(seed)
-        return self.train_loader(
-            len(samples), self._fetch(samples, self.training_size), seed=seed, advice=self._advice()
-        )
+        samples = self.training_samples(self.seed)
+        return self.train_loader(len(samples), self._fetch(samples, self.training_size), advice=self._advice())
 
     def training_samples(self, seed: int) -> TrainingSamples:
         assert self.sets is not None
@@ -112,13 +108,16 @@ class ImageData(DataModule):
         """Pixels of the training crops in `epoch`, from `start_size` in the first to `input_size` in the last."""
         if self.start_size is None:
             return self.input_size
-        assert self.trainer is not None
-        done = epoch / max(1, (self.trainer.max_epochs or 1) - 1)
+        trainer = self.trainer
+        assert trainer is not None
+        steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        num_epochs = -(-trainer.estimated_stepping_batches // steps_per_epoch)
+        done = epoch / max(1, num_epochs - 1)
         return self.input_size - round((1 - done) * (self.input_size - self.start_size) / 32) * 32
 
     def state_dict(self) -> dict[str, Any]:
         assert self.sets is not None
-        return super().state_dict() | {"classes": list(self.sets.classes)}
+        return {"classes": list(self.sets.classes)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.sets is not None
@@ -127,7 +126,6 @@ class ImageData(DataModule):
                 f"the checkpoint was trained on {len(state_dict['classes'])} classes, from "
                 f"{state_dict['classes'][0]} to {state_dict['classes'][-1]}; {self.root} has other ones"
             )
-        super().load_state_dict(state_dict)
 
     def _eval_loader(self, samples: EvalSamples) -> Loader:
         return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size))

@@ -60,7 +60,11 @@ def set_up(root: Path, run_dir: Path, *, rank: int = 0, world_size: int = 1, epo
         world_size=world_size,
         num_devices=1,
         current_epoch=epoch,
-        max_epochs=10,
+        estimated_stepping_batches=40,
+        accumulate_grad_batches=1,
+        num_training_batches=4,
+        overfit_batches=0,
+        fit_loop=SimpleNamespace(batch_idx=-1),
         default_root_dir=run_dir,
     )
     data.setup("fit")
@@ -87,16 +91,31 @@ def test_workers_and_processes_change_nothing(photographs: Path, tmp_path: Path)
 
 
 def test_an_epoch_goes_on_where_it_stopped_and_the_next_is_whole(photographs: Path, tmp_path: Path) -> None:
-    data = set_up(photographs, tmp_path, num_workers=2, cutmix=1.0)
-    straight = list(data.train_dataloader())
-    assert data.loader.waited > 0
+    loader = set_up(photographs, tmp_path, num_workers=2, cutmix=1.0).train_dataloader()
+    straight = list(loader)
+    assert loader.waited > 0
     again = set_up(photographs, tmp_path, num_workers=2, cutmix=1.0)
-    again.load_state_dict({"delivered": 3, "classes": data.sets.classes if data.sets else []})
+    again.load_state_dict({"classes": again.sets.classes if again.sets else []})
+    again.trainer.fit_loop.batch_idx = 2  # type: ignore[union-attr, misc]
     resumed = again.train_dataloader()
     for (images, labels), (expected, expected_labels) in zip(resumed, straight[3:], strict=True):
         assert torch.equal(images, expected)
         assert torch.equal(labels, expected_labels)
+    again.trainer.fit_loop.batch_idx = -1  # type: ignore[union-attr, misc]
     assert len(list(resumed)) == len(straight) == 4
+
+
+def test_a_sample_is_taken_in_the_middle_of_an_epoch(photographs: Path, tmp_path: Path) -> None:
+    expected = list(set_up(photographs, tmp_path, num_workers=2).train_dataloader())
+    data = set_up(photographs, tmp_path, num_workers=2)
+    batches = iter(data.train_dataloader())
+    seen = [next(batches)]
+    sample = list(data.training_sample(20))  # 12 images a batch
+    seen += batches
+    for ours, theirs in ((sample, expected[:2]), (seen, expected)):
+        for (images, labels), (expected_images, expected_labels) in zip(ours, theirs, strict=True):
+            assert torch.equal(images, expected_images)
+            assert torch.equal(labels, expected_labels)
 
 
 @pytest.mark.slow
