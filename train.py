@@ -9,7 +9,7 @@ from callbacks import record
 from conf import binding, present
 from conf.launch import launch
 from conf.logs import log_to_stderr
-from conf.run import Run, attempt, claim, finished, settle
+from conf.run import Run, attempt, claim, finished, plain_config, settle
 from conf.run_directory import RESULT
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
+    unnamed = config.copy()
+    unnamed.run_dir = config.run_dir or "runs"  # any path, until the run has a name
+    binding.check(plain_config(unnamed))
     run = settle(config)
-    binding.check(run.config)
     result = finished(run)
     if result:
         print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
