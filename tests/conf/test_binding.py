@@ -9,17 +9,18 @@ GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "callbacks", "lo
 EVERY = [(group, choice) for group in GROUPS for choice in choices(group)]
 EVERY += [("experiment", choice) for choice in choices("experiment")]
 NEEDS = {
-    "timm": ["model.backbone.name=resnet10t"],
-    "torchvision": ["model.backbone.name=alexnet"],
-    "stages": ["model.scope.stages=[1]"],
-    "names": ["model.scope.patterns=[a]"],
-    "image_folder": ["data.num_classes=6"],
+    ("model/backbone", "timm"): ["model.backbone.name=resnet10t"],
+    ("optimizer", "timm"): ["optimizer.name=lamb"],
+    ("model/backbone", "torchvision"): ["model.backbone.name=alexnet"],
+    ("model/scope", "stages"): ["model.scope.stages=[1]"],
+    ("model/scope", "names"): ["model.scope.patterns=[a]"],
+    ("data", "image_folder"): ["data.num_classes=6"],
 }
 
 
 @pytest.mark.parametrize(("group", "choice"), [*EVERY, *(("model/scope", scope) for scope in choices("model/scope"))])
 def test_every_choice_composes_and_binds(plain, group: str, choice: str) -> None:
-    binding.check(plain(f"{group}={choice}", "run_dir=here", *NEEDS.get(choice, [])))
+    binding.check(plain(f"{group}={choice}", "run_dir=here", *NEEDS.get((group, choice), [])))
 
 
 WRONG = [

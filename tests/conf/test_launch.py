@@ -16,7 +16,8 @@ def train(*arguments: str) -> subprocess.CompletedProcess:
 MISTAKES = [
     ("model=resnet20_sicc", "error: model=resnet20_sicc: no such choice; did you mean resnet20_sic, "),
     ("model/layer=sci", "error: model/layer=sci: no such choice; did you mean sic?"),
-    ("optimizer=adam", "error: optimizer=adam: no such choice; there are: rmsprop, sgd"),
+    ("optimizer=adam", "error: optimizer=adam: no such choice; did you mean adamw?"),
+    ("optimizer=timm", "error: optimizer.name needs a value: optimizer.name=..."),
     ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: SGD takes no such argument; there are: dampening, "),
     ("trainer.max_epoch=1", "error: trainer.max_epoch: Trainer takes no such argument; did you mean max_epochs, "),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),
