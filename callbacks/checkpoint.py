@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from conf.run_directory import CHECKPOINT
 from models.epochwise import Epochwise
 from models.processes import gather
 
-FILE = "last.ckpt"
 LAYOUT = 2  # of what is in it; another number, or none, is from another version of this code
 
 
@@ -28,7 +28,7 @@ class Last(Epochwise, Checkpoint):
     def __init__(self, run_dir: str, every_steps: int) -> None:
         if every_steps < 1:
             raise ValueError(f"callbacks.checkpoint.every_steps={every_steps}: must be at least 1; 1000 is usual")
-        self.path, self.every_steps = Path(run_dir) / FILE, every_steps
+        self.path, self.every_steps = Path(run_dir) / CHECKPOINT, every_steps
         self.generators: list[dict[str, torch.Tensor]] = []  # what a checkpoint brought, one a process
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -92,7 +92,7 @@ class Last(Epochwise, Checkpoint):
 
 def resume_from(run_dir: Path, module: pl.LightningModule) -> Path | None:
     """`run_dir`/last.ckpt, None where there is none; ValueError where `module` cannot go on from it."""
-    path = run_dir / FILE
+    path = run_dir / CHECKPOINT
     if not path.exists():
         return None
     advice = "put a good copy there, or move it away to train from the start"

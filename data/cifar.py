@@ -83,7 +83,7 @@ def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:
             f"{root / source.reader.base_folder} is incomplete or damaged; remove it and run again to take it from "
             f"{source.reader.filename}, or to download that"
         ) from error
-    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets, device="cpu")
 
 
 def _unpack(source: Source, archive: Path) -> None:
@@ -124,4 +124,4 @@ def _parquet(source: Source, folder: Path, part: str) -> tuple[Tensor, Tensor]:
     pictures = [row["bytes"] for table in tables for row in table["img"].to_pylist()]
     labels = [label for table in tables for label in table[source.label].to_pylist()]
     pixels = np.stack([np.asarray(Image.open(BytesIO(picture)).convert("RGB")) for picture in pictures])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, device="cpu")

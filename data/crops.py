@@ -41,7 +41,7 @@ class TrainingCrops:
         """An image file's bytes -> uint8 (3, size, size), the same for the same seed."""
         with seeded(seed):
             image = decode_region(data, lambda height, width: (self._box(height, width), (size, size)), most_shrink=8)
-            if self.flip and torch.rand(()) < 0.5:
+            if self.flip and torch.rand((), dtype=torch.float32, device="cpu") < 0.5:
                 image = image.flip(-1)
             for change in self.changes:
                 image = change(image)

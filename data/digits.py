@@ -17,8 +17,8 @@ def digits(root: Path) -> Arrays:
     "Optical Recognition of Handwritten Digits", UCI repository.
     """
     pixels, target = load_digits(return_X_y=True)
-    images = torch.tensor(pixels).mul(255 / 16).round().byte().view(-1, 1, 8, 8)  # grey levels 0..16
-    labels = torch.tensor(target)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    images = torch.from_numpy(pixels).mul(255 / 16).round().byte().view(-1, 1, 8, 8)  # grey levels 0..16
+    labels = torch.from_numpy(target)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
     test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
     return Arrays(images[train], labels[train], images[test], labels[test])

@@ -89,10 +89,10 @@ class Loader:
     def indices(self, epoch: int) -> Sequence[Tensor]:
         """The images of this process's batches in `epoch`."""
         if self.seed is None:
-            order = torch.arange(self.num_images)
+            order = torch.arange(self.num_images, device="cpu")
         else:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, Draw.ORDER, epoch))
-            order = torch.randperm(self.num_images, generator=generator)
+            order = torch.randperm(self.num_images, generator=generator, device="cpu")
         local = order[self.process.rank :: self.process.world_size]
         return local.split(self.batch_size)[: len(self)] if len(local) else ()
 

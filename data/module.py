@@ -56,7 +56,7 @@ class DataModule(pl.LightningDataModule):
 
     def split(self, num_images: int) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the validation images."""
-        order = torch.randperm(num_images, generator=Generator().manual_seed(SPLIT_SEED))
+        order = torch.randperm(num_images, generator=Generator().manual_seed(SPLIT_SEED), device="cpu")
         num_val = max(1, round(self.val_fraction * num_images))
         return order[num_val:], order[:num_val]
 

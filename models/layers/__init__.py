@@ -6,6 +6,10 @@ output shape, odd sizes included. Refuses in `__init__` what it cannot do, with 
 the argument, its value, the rule and the nearest value that works. Knows torch and
 models.geometry, nothing else: no printing, no configuration, no neighbours.
 
+**Cheap.** Where a layer costs as many MACs as the convolution or more, the convolution stays, with that as the reason
+(models/rebuild.py); no layer checks it. A gated layer need not cost less, nor a convolution of another kind, at equal
+cost, such as a dilated one.
+
 **Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, what closed
 positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
 BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
