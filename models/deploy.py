@@ -15,6 +15,7 @@ from models.geometry import ConvGeometry
 from models.kernels.fused_conv import FusedConv
 from models.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.lccl import GAIN, LCCL, Gate
+from models.memory_format import channels_last
 
 ADDITIONS = {operator.add, operator.iadd, torch.add}
 RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
@@ -31,7 +32,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
 
     Raises ValueError where the forward pass is not the same for all inputs, so that torch.fx cannot record it.
     """
-    net = copy.deepcopy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    net = channels_last(copy.deepcopy(net).eval().requires_grad_(False))
     try:
         graph = _Tracer().trace(net)
     except (TraceError, TypeError) as failure:
