@@ -153,16 +153,21 @@ def under(default: torch.dtype) -> Callable[..., torch.Tensor]:
     return run
 
 
-def agrees_everywhere(default: str = "float32") -> None:
-    implementation = under(getattr(torch, default))
+def under_every(*arguments) -> torch.Tensor:
+    first, *others = [under(default)(*arguments) for default in (torch.float32, torch.float64, torch.float16)]
+    assert all(torch.equal(first, other) for other in others)
+    return first
+
+
+def agrees_everywhere() -> None:
     assert native.function() is not None
     for seed in range(GEOMETRIES):
         a, threads = drawn(seed)
         torch.set_num_threads(threads)
-        check(implementation, a)
+        check(under_every, a)
     for sizes in LARGE.values():
         for extras in ("", "bias scale shift residual inner_relu relu"):
-            check(implementation, make(**sizes, extras=extras))
+            check(under_every, make(**sizes, extras=extras))
 
 
 def test_compiles_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
@@ -185,9 +190,9 @@ def test_two_processes_compile_at_once(tmp_path: Path) -> None:
     assert [path.suffix for path in (tmp_path / "cheapconv").iterdir()] == [".so"]
 
 
-def start(cache: Path, default: str = "float32", **environment: str) -> subprocess.Popen:
+def start(cache: Path, **environment: str) -> subprocess.Popen:
     kept = {name: value for name, value in os.environ.items() if name != "CC"}
-    here = f"import {__name__} as here; here.agrees_everywhere({default!r}); print('agrees')"
+    here = f"import {__name__} as here; here.agrees_everywhere(); print('agrees')"
     environment = {**kept, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache), **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", here], env=environment, cwd=ROOT, **pipes)
@@ -283,15 +288,14 @@ def test_every_width_of_vector_agrees(flags: str, cache: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("default", ["float32", "float64", "float16"])
-def test_reads_and_writes_what_is_its_own(default: str, tmp_path: Path) -> None:
+def test_reads_and_writes_what_is_its_own(tmp_path: Path) -> None:
     """With the compiler's address and undefined-behaviour sanitizers, whatever the process's default type."""
     libraries = [printed(f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so.6")]
     if not all(Path(library).is_absolute() for library in libraries):
         pytest.skip("the compiler has no address sanitizer")
     command = compiler(tmp_path, "-fsanitize=address,undefined -fno-sanitize-recover=all -O1")
     preload = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    finish(start(tmp_path, default, CC=command, **preload))
+    finish(start(tmp_path, CC=command, **preload))
 
 
 def printed(option: str) -> str:
