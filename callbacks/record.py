@@ -1,30 +1,28 @@
 """result.json on disk: write it, find comparable runs, show it beside its baseline."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from conf.run_directory import CONFIG, RESULT, write_whole
+
 Record = dict[str, Any]
-FILE = "result.json"
 
 
 def write(run_dir: Path, record: Record) -> None:
     """Write `run_dir`/result.json whole or not at all."""
-    partial = run_dir / f".{FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(run_dir / FILE)
+    write_whole(run_dir / RESULT, json.dumps(record, indent=1) + "\n")
 
 
 def read(run_dir: Path) -> Record | None:
     """The record of a finished run, None of any other directory."""
-    path = run_dir / FILE
+    path = run_dir / RESULT
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def neighbours(run_dir: Path, data: str) -> list[Record]:
     """The finished runs beside `run_dir` on the data set `data`."""
-    folders = sorted(path.parent for path in run_dir.parent.glob("*/config.json"))
+    folders = sorted(path.parent for path in run_dir.parent.glob(f"*/{CONFIG}"))
     found = [read(folder) for folder in folders if folder != run_dir]
     return [record for record in found if record and record["data"] == data]
 

@@ -39,7 +39,7 @@ class Throughput(Epochwise, pl.Callback):
     def _restart(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start = _now(pl_module.device)
         self.elsewhere = 0.0
-        self.steps_before = trainer.global_step
+        self.batches_before = trainer.fit_loop.total_batch_idx
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.elsewhere -= _now(pl_module.device)
@@ -53,7 +53,7 @@ class Throughput(Epochwise, pl.Callback):
         assert loader is not None
         if self.epochs == 1:
             self.images, self.seconds = 0, 0.0
-        batches = (trainer.global_step - self.steps_before) * trainer.accumulate_grad_batches
+        batches = trainer.fit_loop.total_batch_idx - self.batches_before
         self.images += batches * loader.batch_size * trainer.world_size
         self.seconds += seconds
         self.epochs += 1

@@ -66,8 +66,10 @@ def explain(error: BaseException) -> str:
 
 
 def near_matches(word: str, options: Iterable[str]) -> str:
-    """`; did you mean a, b?` with the options closest to `word`, or all of them where none is close."""
+    """`; did you mean a, b?` with the options closest to `word`, all where none is close, `` where there are none."""
     options = sorted(option for option in options if not option.startswith("_") and option != "hydra")
+    if not options:
+        return ""
     close = get_close_matches(word, options, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(close)}?" if close else f"; there are: {', '.join(options)}"
 

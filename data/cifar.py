@@ -90,7 +90,7 @@ def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:
             f"{folder} is incomplete or damaged ({problem}); remove it and run again to take it from "
             f"{reader.filename}, or to download that"
         ) from error
-    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+    return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets, device="cpu")
 
 
 def _unpack(source: Source, archive: Path, folder: Path) -> None:
@@ -149,7 +149,7 @@ def _parquet(source: Source, folder: Path, part: str) -> tuple[Tensor, Tensor]:
             f"{folder} holds {len(labels):,} images in {part}*.parquet, {source.name} has {NUM_IMAGES[part]:,}: files "
             "are missing, or there twice; download the data set there again"
         )
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, device="cpu")
 
 
 def _pixels(picture: bytes) -> np.ndarray:

@@ -44,7 +44,7 @@ class TrainingCrops:
             image = decode_region(
                 data, lambda height, width: Region(self._box(height, width), (size, size)), most_shrink=8
             )
-            if self.flip and torch.rand(()) < 0.5:
+            if self.flip and torch.rand((), dtype=torch.float32, device="cpu") < 0.5:
                 image = image.flip(-1)
             for change in self.changes:
                 image = change(image)

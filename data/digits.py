@@ -20,12 +20,12 @@ def digits(root: Path) -> Arrays:
     """
     try:
         pixels, target = load_digits(return_X_y=True)  # compressed, with a checksum
-    except (EOFError, BadGzipFile, zlib.error, ValueError) as error:
+    except (EOFError, BadGzipFile, zlib.error, ValueError, IndexError) as error:
         raise ValueError(
             f"scikit-learn's digits are damaged ({error}); install it again: pip install --force-reinstall scikit-learn"
         ) from error
-    images = torch.tensor(pixels).mul(255 / 16).round().byte().view(-1, 1, 8, 8)  # grey levels 0..16
-    labels = torch.tensor(target)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    images = torch.from_numpy(pixels).mul(255 / 16).round().byte().view(-1, 1, 8, 8)  # grey levels 0..16
+    labels = torch.from_numpy(target)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0), device="cpu")
     test, train = order[:TEST_IMAGES], order[TEST_IMAGES:]
     return Arrays(images[train], labels[train], images[test], labels[test])

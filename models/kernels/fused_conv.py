@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.cost import conv_macs
 from models.geometry import ConvGeometry
+from models.kernels.packed import PackedWeights
 
 
 class FusedConv(nn.Module):
     """ReLU?(conv(x) + bias + residual): nn.Conv2d's shapes, `weight` (T, C / groups, k, l), `bias` (T,) or None.
 
-    On CPUs float32 runs in oneDNN's fused operators, with weights in the layout that it prefers (made on first use and
-    kept while neither the weight nor the shape of x changes); elsewhere as separate PyTorch operators.
+    On CPUs float32 runs in oneDNN's fused operators, with weights in the layout that it prefers for the shape of x
+    (models/kernels/packed.py); elsewhere as separate PyTorch operators.
     """
 
     def __init__(self, geometry: ConvGeometry, weight: Tensor, bias: Tensor | None, *, relu: bool) -> None:
@@ -55,14 +55,11 @@ class FusedConv(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *rest, "add", 1.0, unary, [], None)
 
     def _packed(self, x: Tensor) -> Tensor:
-        w = self.weight
-        state = (tuple(x.shape), w.data_ptr(), 0 if w.is_inference() else w._version)
-        found = _packed.get(w)
-        if found is None or found[0] != state:
-            geometry = (self.padding, self.stride, self.dilation, self.geometry.groups)
-            found = state, torch.ops.mkldnn._reorder_convolution_weight(w, *geometry, list(x.shape))
-            _packed[w] = found
-        return found[1]
+        def pack() -> Tensor:
+            how = (self.padding, self.stride, self.dilation, self.geometry.groups, list(x.shape))
+            return torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how)
+
+        return _packed.of(self.weight, (self.geometry, x.shape), pack)
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         return conv_macs(tuple(self.weight.shape), output_shape)
@@ -72,4 +69,4 @@ def activate(y: Tensor, relu: bool) -> Tensor:
     return y.relu() if relu else y
 
 
-_packed = WeakTensorKeyDictionary()  # weight -> what it was made for, weight in oneDNN's layout
+_packed = PackedWeights()

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from models.kernels.packed import PackedWeights
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("gated_conv.c")
@@ -55,24 +56,22 @@ def can_run(arguments: tuple) -> bool:
 
 
 def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
-    """See models/kernels/gated_conv.py, whose arguments it takes.
-
-    The packed weights are kept as long as the weight, and made again when it is written to; PyTorch does not tell of
-    writes through `weight.data`, nor to tensors made in inference mode.
-    """
+    """See models/kernels/gated_conv.py, whose arguments it takes."""
     bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
     stride, padding, dilation, groups, gate_padding = geometry
     n, c, h, w = x.shape
     t, _, kh, kw = weight.shape
     ho = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
     wo = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    out = torch.empty((n, t, ho, wo), memory_format=torch.channels_last)
+    # Of its own type, not the process's default one, which set_default_dtype changes.
+    out = torch.empty((n, t, ho, wo), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if out.numel() == 0:
         return out
     gate = gate_weight.permute(0, 2, 3, 1)  # 1, k, l, C
     vectors = [None if vector is None else vector.contiguous() for vector in (bias, gate, scale, shift)]
     images = [None if image is None else image.contiguous(memory_format=torch.channels_last) for image in (x, residual)]
-    tensors = (images[0], _packed(weight, groups), *vectors, images[1], out)  # in the order of POINTERS
+    packed = _packed.of(weight, (groups,), lambda: pack(weight, groups))
+    tensors = (images[0], packed, *vectors, images[1], out)  # in the order of POINTERS
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     sizes = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation, *gate_weight.shape[2:], *gate_padding)
     rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item(), gate_ceiling)
@@ -83,15 +82,7 @@ def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
     return out
 
 
-_kept = WeakTensorKeyDictionary()  # weight -> its state and groups, packed
-
-
-def _packed(weight: Tensor, groups: int) -> Tensor:
-    state = (weight.data_ptr(), 0 if weight.is_inference() else weight._version, groups)
-    found = _kept.get(weight)
-    if found is None or found[0] != state:
-        found = _kept[weight] = state, pack(weight, groups)
-    return found[1]
+_packed = PackedWeights()
 
 
 def pack(weight: Tensor, groups: int) -> Tensor:

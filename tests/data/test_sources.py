@@ -16,11 +16,13 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from PIL import Image
 
 from data import cifar, fashion_mnist
 from data.cifar import cifar10, cifar100
+from data.digits import digits
 from data.fashion_mnist import fashion_mnist as load_fashion_mnist
 from tests.conftest import ROOT
 
@@ -157,6 +159,16 @@ def check(arrays) -> None:
     assert arrays.train_images.shape == (20, 3, 32, 32)
     assert torch.equal(arrays.test_images, torch.from_numpy(PIXELS))  # red, green, blue planes
     assert arrays.test_labels.tolist() == LABELS
+
+
+@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data")
+def test_damaged_digits_are_explained(tmp_path: Path, monkeypatch) -> None:
+    real = Path(sklearn.datasets.__file__).parent / "data/digits.csv.gz"
+    monkeypatch.setattr("sklearn.datasets._base.resources.files", lambda module: tmp_path)
+    for damaged in (b"", real.read_bytes()[:5000], flipped(real.read_bytes()), b"<html>not found</html>"):
+        (tmp_path / real.name).write_bytes(damaged)
+        with pytest.raises(ValueError, match="scikit-learn's digits are damaged .*pip install --force-reinstall"):
+            digits(tmp_path)
 
 
 def test_cifar10_reads_the_python_batches(batches: Path) -> None:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from models.kernels import gated_conv, native
-from tests.models.kernels.test_gated_conv import LARGE, check, drawn, make
+from tests.models.kernels.test_gated_conv import LARGE, check, dense, drawn, make
 
 ROOT = Path(__file__).parents[3]
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+GEOMETRIES = int(os.environ.get("GEOMETRIES", "120"))  # random ones in a test, for a longer search
 PARAMETERS = ["weight", "bias", "gate_weight", "gate_bias", "scale", "shift"]
 
 
@@ -82,12 +83,40 @@ def test_a_weight_in_two_layers_serves_both() -> None:
 
 
 def test_packed_weights_go_with_their_weight() -> None:
-    before = len(native._kept)
+    before = len(native._packed)
     a = make()
     native.gated_conv2d(*a)
-    assert len(native._kept) == before + 1
+    assert len(native._packed) == before + 1
     del a
-    assert len(native._kept) == before
+    assert len(native._packed) == before
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [True, False])
+def test_a_weight_written_to_in_inference_mode_is_seen(made_in_inference_mode: bool) -> None:
+    """Tensors made there have no version number."""
+    with torch.inference_mode(made_in_inference_mode):
+        a = make()
+    with torch.inference_mode():
+        for factor in (1, -2, 3):
+            a.weight.mul_(factor)
+            check(native.gated_conv2d, a)
+
+
+# ---- memory ----
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_the_default_type_changes_nothing(dtype: torch.dtype) -> None:
+    """The kernel writes float32: in memory of another type it would write past the end, or leave half of it."""
+    for seed in range(20):
+        check(under(dtype), drawn(seed)[0])
+
+
+def test_the_default_device_changes_nothing() -> None:
+    a = make()
+    with torch.device("meta"):
+        out = native.gated_conv2d(*a)
+    torch.testing.assert_close(out.double(), dense(a), rtol=2e-5, atol=2e-5)
 
 
 # ---- compilation ----
@@ -111,15 +140,34 @@ def compiler(folder: Path, *flags: str) -> str:
     return str(script)
 
 
+def under(default: torch.dtype) -> Callable[..., torch.Tensor]:
+    """The kernel, called while the process's default type is another one."""
+
+    def run(*arguments) -> torch.Tensor:
+        torch.set_default_dtype(default)
+        try:
+            return native.gated_conv2d(*arguments)
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    return run
+
+
+def under_every(*arguments) -> torch.Tensor:
+    first, *others = [under(default)(*arguments) for default in (torch.float32, torch.float64, torch.float16)]
+    assert all(torch.equal(first, other) for other in others)
+    return first
+
+
 def agrees_everywhere() -> None:
     assert native.function() is not None
-    for seed in range(120):
+    for seed in range(GEOMETRIES):
         a, threads = drawn(seed)
         torch.set_num_threads(threads)
-        check(native.gated_conv2d, a)
+        check(under_every, a)
     for sizes in LARGE.values():
         for extras in ("", "bias scale shift residual inner_relu relu"):
-            check(native.gated_conv2d, make(**sizes, extras=extras))
+            check(under_every, make(**sizes, extras=extras))
 
 
 def test_compiles_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
@@ -152,7 +200,7 @@ def start(cache: Path, **environment: str) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> None:
     """Nothing went wrong and nothing was logged."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=300 + GEOMETRIES)
     assert (process.returncode, out, err) == (0, "agrees\n", "")
 
 
@@ -241,7 +289,7 @@ def test_every_width_of_vector_agrees(flags: str, cache: Path, tmp_path: Path, m
 
 @pytest.mark.slow
 def test_reads_and_writes_what_is_its_own(tmp_path: Path) -> None:
-    """With the compiler's address and undefined-behaviour sanitizers."""
+    """With the compiler's address and undefined-behaviour sanitizers, whatever the process's default type."""
     libraries = [printed(f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so.6")]
     if not all(Path(library).is_absolute() for library in libraries):
         pytest.skip("the compiler has no address sanitizer")
