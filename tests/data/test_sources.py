@@ -164,6 +164,7 @@ def check(arrays) -> None:
 @pytest.mark.filterwarnings("ignore:loadtxt. input contained no data")
 def test_damaged_digits_are_explained(tmp_path: Path, monkeypatch) -> None:
     real = Path(sklearn.datasets.__file__).parent / "data/digits.csv.gz"
+    shutil.copy(real.parents[1] / "descr/digits.rst", tmp_path)
     monkeypatch.setattr("sklearn.datasets._base.resources.files", lambda module: tmp_path)
     for damaged in (b"", real.read_bytes()[:5000], flipped(real.read_bytes()), b"<html>not found</html>"):
         (tmp_path / real.name).write_bytes(damaged)
