@@ -144,11 +144,11 @@ def attempt(run: Run) -> Iterator[None]:
 def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
     """What `extended_from` becomes, by what `directory` holds; ValueError where that is another run's work."""
     checkpoint, result = directory / CHECKPOINT, _read(directory / RESULT)
-    there = _read(directory / CONFIG) or (result and result["config"])
-    if not there or not (checkpoint.is_file() or result):
+    kept = result or _read(directory / CONFIG)
+    if not kept or not (checkpoint.is_file() or result):
         return []
-    before = there.pop(EXTENDED, [])
-    changed = differences(identifying(there), identifying(config))
+    before = kept.pop(EXTENDED, [])
+    changed = differences(identifying(result["config"] if result else kept), identifying(config))
     if not changed:
         return before
     old, new = changed.get(EPOCHS, (0, 0))
@@ -162,7 +162,16 @@ def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What a run wrote to `path`, None where there is no such file; ValueError where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"cannot read {path} ({error}); move it away or choose another run_dir") from error
+    if not isinstance(content, dict) or (path.name == RESULT and not isinstance(content.get("config"), dict)):
+        raise ValueError(f"{path} is not what a run writes; move it away or choose another run_dir")
+    return content
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

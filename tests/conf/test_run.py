@@ -72,6 +72,13 @@ def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     settled(where, "seed=2")  # nothing is lost
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"top1": 99}', '{"config": '])
+def test_a_foreign_result_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"result.json.*; move it away or choose another run_dir"):
+        settled(f"run_dir={tmp_path}")
+
+
 def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
     made = settled(f"run_dir={tmp_path / 'here'}")
     claim(made)
