@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from conf.run_directory import CHECKPOINT
-from conf.run_directory import CHECKPOINT
 from models.epochwise import Epochwise
 from models.processes import gather
 
