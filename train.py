@@ -9,7 +9,7 @@ from callbacks import record
 from conf import binding, present
 from conf.launch import launch
 from conf.logs import log_to_stderr
-from conf.run import Run, attempt, claim, finished, settle
+from conf.run import Run, attempt, claim, finished, plain_config, settle
 from conf.run_directory import RESULT
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
+    unnamed = config.copy()
+    unnamed.run_dir = config.run_dir or "runs"  # any path, until the run has a name
+    binding.check(plain_config(unnamed))
     run = settle(config)
     result = finished(run)
     if result:
@@ -42,7 +45,6 @@ def train(run: Run) -> record.Record | None:
     from models.build import Input, build
 
     log_to_stderr()
-    binding.check(run.config)
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
@@ -54,7 +56,6 @@ def train(run: Run) -> record.Record | None:
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     import pytorch_lightning as pl
-    import torch
     from hydra.utils import instantiate
 
     from callbacks.checkpoint import resume_from
@@ -63,10 +64,11 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.result import Result
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
+    from models.memory_format import channels_last
     from models.penalty import gate_penalty
 
     if config["channels_last"]:
-        built.net.to(memory_format=torch.channels_last)
+        channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])

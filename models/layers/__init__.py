@@ -32,7 +32,8 @@ itself (`projection`) and has a knob, that one is used.
 learning rate times that number and without weight decay (models/param_groups.py).
 
 **Initialisation.** models/init.py gives every convolution and BatchNorm its start. A module with a method
-`init_from_batch(x)` is called before the first step with its input of the first training batch.
+`init_from_batch(x)` is called before the first step with its input of the first training batch, in the network's own
+precision. What it does to its parameters stays; buffers, such as running statistics, are put back.
 
 Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
 """
