@@ -55,8 +55,8 @@ def network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
     return net, (3, 299 if model == "inception_v3" else 224, 299 if model == "inception_v3" else 224)
 
 
-def live_in(net: nn.Module) -> None:
-    """Statistics as training leaves them, drawn at random and the more moderate the deeper values could grow."""
+def randomise(net: nn.Module) -> None:
+    """Of every BatchNorm the statistics, the weight and the bias."""
     for module in net.modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
             nn.init.uniform_(module.running_mean, -0.3, 0.3)
@@ -70,7 +70,7 @@ def row(name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     start = perf_counter()
     net, shape = network(name)
-    live_in(net)
+    randomise(net)
     net, images = net.double().eval(), torch.randn(1, *shape, dtype=torch.double)
     found: dict[str, Any] = {"name": name, "convs": sum(isinstance(m, nn.Conv2d) for m in net.modules())}
     try:
