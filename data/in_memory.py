@@ -86,10 +86,8 @@ class InMemoryData(DataModule):
         self.train_index, self.val_index = self.split(len(arrays.train_labels))
 
     def train_dataloader(self) -> Loader:
-        seed = torch.initial_seed()
-        return self.train_loader(
-            len(self.train_index), self._fetch(*self._train(self.train_index), seed), seed=seed, advice=ADVICE
-        )
+        fetch = self._fetch(*self._train(self.train_index), self.seed)
+        return self.train_loader(len(self.train_index), fetch, advice=ADVICE)
 
     def val_dataloader(self) -> Loader:
         return self.eval_loader(len(self.val_index), self._fetch(*self._train(self.val_index), None))

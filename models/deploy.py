@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from models.folding import Add, Affine, affine_of, fused
 from models.layers.lccl import LCCL
 from models.memory import Memory, arguments, kind
+from models.memory_format import channels_last
 from models.recording import has_hooks, inplace, record
 
 ADDITIONS = {operator.add, torch.add, "add", "add_"}
@@ -36,7 +37,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     Raises ValueError where that is so of the network itself.
     """
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not tell of writes to them
-        deployed = record(_copy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last))
+        deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
         _drop_identities(deployed)
         _fuse_all(deployed)
     deployed.delete_all_unused_submodules()

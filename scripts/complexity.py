@@ -12,6 +12,7 @@ import json
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from conf import binding
 from conf.launch import launch
 from conf.run import network_names, plain_config
 from conf.schema import CountFormat
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Build on the meta device, which takes neither memory nor data, and print the counts."""
+    plain = plain_config(config)
+    binding.check(plain)
+    # Here, not at the top: a wrong word in the command need not wait for torch.
     import torch
     from hydra.utils import instantiate
 
-    from conf import binding
     from models.build import Input, build, paper_input
 
-    plain = plain_config(config)
-    binding.check(plain)
     model = instantiate(config.model, _convert_="all")
     data = plain["data"]
     shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])
@@ -48,12 +49,16 @@ def main(config: DictConfig) -> None:
 
 
 def report(built: "Built", shape: "Input") -> dict[str, Any]:
-    """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut."""
+    """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut.
+
+    `macs_by_operators`: what only operators counted, without a formula of the layer beside them.
+    """
     cost, baseline = built.cost, built.baseline
     return {
         "input": asdict(shape),
         "params": cost.params,
         "macs": cost.macs,
+        "macs_by_operators": cost.macs_by_operators,
         "macs_gates_closed": cost.macs - gated_macs(built) if gated_macs(built) else None,
         "flops": cost.flops,
         "activations": cost.activations,
@@ -97,9 +102,10 @@ def table(built: "Built", shape: "Input") -> str:
     cost, baseline = built.cost, built.baseline
     lines = [row.format("layer", "kind", "parameters", "MACs", "activations", "output")]
     for layer in cost.layers:
-        output = "x".join(map(str, layer.output_shape[1:])) or "not run"
+        output = "x".join(map(str, layer.output_shape[1:])) or "not called"
         counts = (f"{layer.params:,}", f"{layer.macs:,}", f"{layer.activations:,}")
-        lines.append(row.format(layer.name, layer.kind, *counts, output))
+        alone = "  by operators alone: " + ", ".join(layer.operators) if layer.operators else ""
+        lines.append(row.format(layer.name, layer.kind, *counts, output + alone))
     for name, total in (("total", cost), ("baseline", baseline)):
         counts = (f"{total.params:,}", f"{total.macs:,}", f"{total.activations:,}")
         lines.append(row.format(name, "", *counts, f"{total.flops:,} FLOPs"))
