@@ -22,13 +22,13 @@ import torchvision
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from conf import schema
 from models.build import paper_input
 from models.deploy import deploy
 from models.kernels.fused_conv import FusedConv
 from tests.conftest import ROOT, choices
+from tests.models.deployed import randomise
 
 ROUNDING = 1e-8  # of the largest output, in double precision
 ANY_NETWORK = ("timm", "torchvision")  # backbone choices without a network of their own
@@ -53,17 +53,6 @@ def network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
         return net, net.default_cfg["input_size"]
     net = torchvision.models.get_model(model, weights=None, num_classes=10)
     return net, (3, 299 if model == "inception_v3" else 224, 299 if model == "inception_v3" else 224)
-
-
-def randomise(net: nn.Module) -> None:
-    """Of every BatchNorm the statistics, the weight and the bias."""
-    for module in net.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None:
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-        if isinstance(module, _BatchNorm) and module.affine:
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
 
 
 def row(name: str) -> dict[str, Any]:

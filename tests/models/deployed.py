@@ -30,6 +30,17 @@ class Net(nn.Module):
         return self.run(self, self.stem(x))
 
 
+def randomise(net: nn.Module) -> None:
+    """The statistics, the weight and the bias of every BatchNorm."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+        if isinstance(module, _BatchNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+
+
 def live_in(net: nn.Module, images: Tensor) -> nn.Module:
     """`net` in evaluation, its BatchNorms with weights and biases of their own and the statistics of `images`."""
     for module in net.modules():

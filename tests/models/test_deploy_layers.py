@@ -8,7 +8,7 @@ from torch import nn
 from models.build import Input, build
 from models.deploy import deploy
 from tests.conftest import choices
-from tests.models.deployed import assert_same, live_in
+from tests.models.deployed import assert_same, randomise
 
 SIZES = {"resnet18": 64, "vgg16_bn": 32, "mobilenetv2_100": 64, "preact_resnet20": 32}
 NOT_DEPTHWISE = {"lccl": ["model.layer.gate_kernel=1x1"]}  # what a layer needs in a network of depthwise convolutions
@@ -32,9 +32,9 @@ def network(composed, backbone: str, layer: str) -> nn.Module:
 @pytest.mark.parametrize("layer", choices("model/layer"))
 @pytest.mark.parametrize("backbone", SIZES)
 def test_every_layer_deploys(composed, backbone: str, layer: str) -> None:
-    images = torch.randn(4, 3, SIZES[backbone], SIZES[backbone])
-    net = live_in(network(composed, backbone, layer), images)
-    deployed = deploy(net)
+    net, images = network(composed, backbone, layer).eval(), torch.randn(4, 3, SIZES[backbone], SIZES[backbone])
+    randomise(net)
     with torch.no_grad():
-        for batch in (images, torch.randn(2, *images.shape[1:])):
-            assert_same(deployed(batch), net(batch), rounding=1e-4)
+        assert_same(deploy(net)(images), net(images), rounding=1e-4)
+        net, images = net.double(), images.double()
+        assert_same(deploy(net)(images), net(images), rounding=1e-10)
