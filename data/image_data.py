@@ -125,8 +125,8 @@ class ImageData(DataModule):
         if classes != trained:
             likeness = explain_likeness(trained, classes, ("the checkpoint", str(self.root)))
             raise ValueError(
-                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; {self.root} "
-                f"has other ones{': ' * bool(likeness)}{likeness}"
+                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; "
+                f"{self.root} has other ones{': ' * bool(likeness)}{likeness}"
             )
 
     def _eval_loader(self, samples: EvalSamples, part: str) -> Loader:

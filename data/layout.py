@@ -57,9 +57,9 @@ def _check_forms(folder: Path, names: Sequence[str]) -> None:
 
 
 def explain_likeness(names: Sequence[str], others: Sequence[str], places: tuple[str, str]) -> str:
-    """How the first of `names` that is nearly one of `others` differs from that; "" where none is."""
-    near = {_plain(other): other for other in others}
-    for name in names:
+    """How the first of `names` that is nearly, but not quite, one of `others` differs from that; "" where none is."""
+    near = {_plain(other): other for other in set(others) - set(names)}
+    for name in sorted(set(names) - set(others)):
         other = near.get(_plain(name))
         if other is not None:
             one, two = (f"{text!a} in {place}" for text, place in zip((name, other), places, strict=True))
