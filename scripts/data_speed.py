@@ -6,6 +6,7 @@ the median over the pairs, with the smallest and largest. Where nothing but this
 second is one of its own computing time, so that a row is images a second of one core.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from tqdm import tqdm
 
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
@@ -31,6 +33,7 @@ from data.loader import Loader
 from scripts.photographs import write_photographs
 from train import log_to_stderr
 
+log = logging.getLogger(__name__)
 Batches = Iterable[tuple[Tensor, Tensor]]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZE = 224
@@ -44,6 +47,7 @@ def rows(
     torch.set_num_threads(threads)
     settings = {"repeats": repeats, "threads": threads}
     with tempfile.TemporaryDirectory() as folder:
+        log.info(f"making {photographs + images:,} photographs, then timing each side {repeats} times in each row")
         write_photographs(Path(folder), photographs, images)
         ours = _ours(
             "image_folder", batch_size, f"data.root={folder}", "data.num_classes=6", f"data.num_workers={workers}"
@@ -68,8 +72,10 @@ def rows(
 
 def _row(name: str, peer: str, ours: Batches, theirs: Batches, *, steps: int, workers: int, repeats: int, threads: int):
     clock = process_time if workers == 0 else perf_counter
-    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in range(repeats)]
+    turns = tqdm(range(repeats), f"{name} beside {peer}", unit="repeat", leave=False, disable=None)
+    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in turns]
     ratios = [a / b for a, b in pairs]
+    log.info(f"{name}: {median(ratios):.3g} times as fast as {peer} ({min(ratios):.3g} to {max(ratios):.3g})")
     return {
         "name": name,
         "ours_images_per_second": median(a for a, _ in pairs),
