@@ -1,4 +1,4 @@
-"""Fashion-MNIST from every place that may hold it, whole and damaged; downloads come from a server of the test's own."""
+"""Fashion-MNIST from every place that may hold it, whole and damaged; downloads come from a server of our own."""
 
 import gzip
 import hashlib
