@@ -25,14 +25,13 @@ class TrainingCrops:
     def __init__(
         self, crop_area: Sequence[float], flip: bool, randaugment: int, erasing: float, mean: Sequence[float]
     ) -> None:
-        smallest, largest = crop_area
-        if not 0 < smallest <= largest <= 1:
+        if len(crop_area) != 2 or not 0 < crop_area[0] <= crop_area[1] <= 1:
             raise ValueError(f"data.crop_area={list(crop_area)}: must be two shares of the image; [0.08, 1] is usual")
         if not 0 <= randaugment <= 30:
             raise ValueError(f"data.randaugment={randaugment}: must lie between 0 (off) and 30; 9 is usual")
         if not 0 <= erasing <= 1:
             raise ValueError(f"data.erasing={erasing}: must be a probability; 0.25 is usual")
-        self.area = (smallest, largest)
+        self.area = list(crop_area)
         self.flip = flip
         colour = [round(255 * value) for value in mean]
         self.changes: list[Callable[[Tensor], Tensor]] = [v2.RandAugment(magnitude=randaugment)] if randaugment else []
@@ -52,7 +51,7 @@ class TrainingCrops:
 
     def _box(self, height: int, width: int) -> Box:
         shape = torch.empty((1, height, width), device="meta")
-        top, left, rows, columns = v2.RandomResizedCrop.get_params(shape, list(self.area), list(RATIO))
+        top, left, rows, columns = v2.RandomResizedCrop.get_params(shape, self.area, list(RATIO))
         return top, left, rows, columns
 
 

@@ -12,6 +12,7 @@ from data.augment import normalise
 from data.bad_images import BadImages
 from data.crops import CentreCrop, TrainingCrops
 from data.images import ImageSets
+from data.layout import explain_likeness
 from data.loader import Batch, Fetch, Loader
 from data.module import DataModule
 from data.samples import EvalSamples, TrainingSamples
@@ -74,7 +75,6 @@ class ImageData(DataModule):
         self.eval_crop = CentreCrop(centre_crop)
         self.start_size, self.num_workers, self.bad_share = start_size, num_workers, bad_share
         self.sets: ImageSets | None = None
-        self.stored_classes: list[str] | None = None
 
     def setup(self, stage: str) -> None:
         if self.sets is not None:
@@ -121,10 +121,12 @@ class ImageData(DataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.sets is not None
-        if list(self.sets.classes) != state_dict["classes"]:
+        classes, trained = list(self.sets.classes), state_dict["classes"]
+        if classes != trained:
+            likeness = explain_likeness(trained, classes, ("the checkpoint", str(self.root)))
             raise ValueError(
-                f"the checkpoint was trained on {len(state_dict['classes'])} classes, from "
-                f"{state_dict['classes'][0]} to {state_dict['classes'][-1]}; {self.root} has other ones"
+                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; "
+                f"{self.root} has other ones{': ' * bool(likeness)}{likeness}"
             )
 
     def _eval_loader(self, samples: EvalSamples, part: str) -> Loader:

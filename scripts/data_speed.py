@@ -6,6 +6,7 @@ the median over the pairs, with the smallest and largest. Where nothing but this
 second is one of its own computing time, so that a row is images a second of one core.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -26,12 +27,13 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from tqdm import trange
 
+from conf.logs import log_to_stderr
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
 from data.loader import Loader
 from scripts.photographs import write_photographs
-from train import log_to_stderr
 
+log = logging.getLogger(__name__)
 Batches = Iterable[tuple[Tensor, Tensor]]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZE = 224
@@ -46,6 +48,7 @@ def rows(
     settings = {"repeats": repeats, "threads": threads}
     yield _in_memory(batch_size, settings)
     with tempfile.TemporaryDirectory() as folder:
+        log.info(f"making {photographs + images:,} photographs, then timing each side {repeats} times in each row")
         write_photographs(Path(folder), photographs, images)
         ours = _ours(
             "image_folder", batch_size, f"data.root={folder}", "data.num_classes=6", f"data.num_workers={workers}"

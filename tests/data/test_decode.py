@@ -227,6 +227,7 @@ def test_randaugment_and_erasing_change_images() -> None:
 
 
 MISTAKES = [
+    ({"crop_area": [0.1, 0.5, 1.0]}, "data.crop_area=.0.1, 0.5, 1.0.: must be two shares"),
     ({"crop_area": [0.5, 0.1]}, "data.crop_area=.0.5, 0.1.: must be two shares"),
     ({"randaugment": 31}, "data.randaugment=31: must lie between 0 .off. and 30"),
     ({"erasing": 2.0}, "data.erasing=2.0: must be a probability"),

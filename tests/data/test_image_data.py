@@ -216,6 +216,11 @@ def test_the_classes_are_kept_in_the_checkpoint(photographs: Path, tmp_path: Pat
     state["classes"][2] = "cat"
     with pytest.raises(ValueError, match="trained on 6 classes, from astronaut to rocket; .* has other ones"):
         data.load_state_dict(state)
+    state["classes"][2] = "China"
+    with pytest.raises(
+        ValueError, match="other ones: 'China' in the checkpoint and 'china' in .* differ only in capital"
+    ):
+        data.load_state_dict(state)
 
 
 def test_training_crops_grow(photographs: Path, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
     for row in rows:
         assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
     assert rows[0]["ratio"] > 5  # a tensor pipeline against images one by one: far enough for any machine
+    for row in rows:  # on stderr while it runs; standard output is JSON alone
+        assert f"{row['name']}: " in done.stderr
     assert float(rows[-1]["agreement"].split()[3]) < 2  # of 255, the decoders' and filters' rounding
 
 
