@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check format
+.PHONY: help setup demo test lint check format
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -21,10 +21,12 @@ demo: setup  ## train ResNet-20 with SIC layers on real digits (about a minute o
 test: setup  ## run all tests
 	$(BIN)/python -m pytest -n 2 tests
 
-check: setup  ## format, lint, types, fast tests
+lint: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+check: lint  ## format, lint, types, fast tests
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 format: setup  ## rewrite the code in the house format

@@ -1,9 +1,6 @@
 """Train and test one network: python train.py model=resnet20_sic data=cifar10 (--help lists every choice)."""
 
 import gc
-import logging
-import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -11,7 +8,9 @@ from omegaconf import DictConfig
 from callbacks import record
 from conf import binding, present
 from conf.launch import launch
-from conf.run import Run, claim, refuse_foreign, settle
+from conf.logs import log_to_stderr
+from conf.run import Run, attempt, claim, finished, plain_config, settle
+from conf.run_directory import RESULT
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -19,17 +18,22 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
+    unnamed = config.copy()
+    unnamed.run_dir = config.run_dir or "runs"  # any path, until the run has a name
+    binding.check(plain_config(unnamed))
     run = settle(config)
-    refuse_foreign(run)
-    finished = record.read(run.directory)
-    if finished:
-        print(f"{run.directory} is finished (code {finished['git_sha']}); remove it to train again")
+    result = finished(run)
+    if result:
+        print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
     else:
         present.require(run.config["data"])
-        finished = train(run)
-    if finished:
-        print(record.table(finished, record.neighbours(run.directory, run.identity["data"])))
-        print(f"result: {run.directory / record.FILE}")
+        with attempt(run):
+            result = train(run)
+        gc.unfreeze()
+        gc.collect()  # of a job of a sweep nothing may stay, its worker processes least of all
+    if result:
+        print(record.table(result, record.neighbours(run.directory, run.names["data"])))
+        print(f"result: {run.directory / RESULT}")
 
 
 def train(run: Run) -> record.Record | None:
@@ -41,36 +45,36 @@ def train(run: Run) -> record.Record | None:
     from models.build import Input, build
 
     log_to_stderr()
-    binding.check(run.config)
-    claim(run)
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
     built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
+    claim(run)  # here, not before: what cannot be built leaves no directory
     return fit(run, config, built)
 
 
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     import pytorch_lightning as pl
-    import torch
     from hydra.utils import instantiate
 
+    from callbacks.checkpoint import resume_from
     from callbacks.complexity import Complexity
     from callbacks.gates import GateSparsity
     from callbacks.result import Result
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
+    from models.memory_format import channels_last
     from models.penalty import gate_penalty
 
     if config["channels_last"]:
-        built.net.to(memory_format=torch.channels_last)
+        channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
     classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
     gates, throughput = GateSparsity(built.cost), Throughput()
-    result = Result(run.directory, run.identity, run.config, built, gates, throughput)
+    result = Result(run.directory, run.names | run.extension, run.config, built, gates, throughput)
     trainer: pl.Trainer = instantiate(
         run.config["trainer"],
         default_root_dir=str(run.directory),
@@ -79,20 +83,9 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         _convert_="all",
     )
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
-    last = run.directory / "last.ckpt"
-    trainer.fit(classifier, config["data"], ckpt_path=last if last.is_file() else None, weights_only=True)
+    trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
     return record.read(run.directory) if trainer.is_global_zero else None
-
-
-def log_to_stderr() -> None:
-    """Our own lines from the first process alone; of Lightning's only warnings that call for something."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    moot = ("Checkpoint directory .* exists", "The number of training batches", ".*LeafSpec.* is deprecated")
-    for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
-        warnings.filterwarnings("ignore", message)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,120 @@
 """Keep what a run needs to go on."""
 
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
+from conf.run_directory import CHECKPOINT
 from models.epochwise import Epochwise
+from models.processes import gather
+
+LAYOUT = 2  # of what is in it; another number, or none, is from another version of this code
 
 
-class Last(Epochwise, ModelCheckpoint):
+class Last(Epochwise, Checkpoint):
     """Writes `run_dir`/last.ckpt, where the same command resumes: at the end of each epoch and every `every_steps`.
 
-    The state of the random number generators goes with it, so that dropout too repeats what it would have done.
+    `state_dict` in it is the network that the test would judge then, each name after `net.`. The loggers' rows are
+    on disk before: a run that goes on does not repeat them. Where a validation follows a step within an epoch, the
+    checkpoint follows that.
+    The random number generators of each process go with it, so that dropout too repeats what it would have done.
     """
 
     def __init__(self, run_dir: str, every_steps: int) -> None:
         if every_steps < 1:
             raise ValueError(f"callbacks.checkpoint.every_steps={every_steps}: must be at least 1; 1000 is usual")
-        super().__init__(run_dir, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-        self.every_steps = every_steps
-        self.generators: dict[str, torch.Tensor] = {}
+        self.path, self.every_steps = Path(run_dir) / CHECKPOINT, every_steps
+        self.generators: list[dict[str, torch.Tensor]] = []  # what a checkpoint brought, one a process
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Under max_steps Lightning takes the checkpoint of a finished epoch for one within it, and ends it twice.
+        trainer.fit_loop._iteration_based_training = lambda: False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        last = batch_idx + 1 == trainer.num_training_batches  # the end of the epoch saves anyway
-        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-        if trainer.global_step % self.every_steps == 0 and not last and not accumulating:
-            trainer.save_checkpoint(f"{self.dirpath}/last.ckpt")
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # Lightning then validates; at the limit alone, within an epoch, it would not
+        if trainer.global_step % self.every_steps or loop._should_accumulate() or loop._is_training_done:
+            return
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if not loop._should_check_val_fx(fetcher):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking and not trainer.fit_loop.epoch_loop._is_training_done:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        progress.completed = progress.processed  # as in the process that trained, where this one only restored
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.path)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["layout"] = LAYOUT
 
     def state_dict(self) -> dict[str, Any]:
-        devices = {"cpu": torch.get_rng_state()}
+        """On every process; the state is the same in all."""
+        states = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
-            devices["cuda"] = torch.cuda.get_rng_state()
-        return super().state_dict() | {"generators": devices}
+            states["cuda"] = torch.cuda.get_rng_state()
+        return {"generators": gather(states)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.generators = state_dict.pop("generators")
-        super().load_state_dict(state_dict)
+        self.generators = state_dict["generators"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        if self.generators:
-            torch.set_rng_state(self.generators["cpu"].cpu())
-        if "cuda" in self.generators and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.generators["cuda"].cpu())
+        rank = trainer.global_rank
+        if rank < len(self.generators):
+            torch.set_rng_state(self.generators[rank]["cpu"].cpu())
+            if "cuda" in self.generators[rank] and torch.cuda.is_available():
+                torch.cuda.set_rng_state(self.generators[rank]["cuda"].cpu())
+        elif rank:  # a stream of its own: with the first one's, all would drop the same units
+            seeds = np.random.SeedSequence((torch.initial_seed(), rank))
+            torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+
+
+def resume_from(run_dir: Path, module: pl.LightningModule) -> Path | None:
+    """`run_dir`/last.ckpt, None where there is none; ValueError where `module` cannot go on from it."""
+    path = run_dir / CHECKPOINT
+    if not path.exists():
+        return None
+    advice = "put a good copy there, or move it away to train from the start"
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()  # by checksums, which torch does not look at
+        if damaged:
+            raise BadZipFile(f"{damaged} in it is damaged")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a dozen types: whatever is wrong with the file, none names it
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot read {path} ({reason}); {advice}") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("layout") != LAYOUT:
+        raise ValueError(f"{path} was not written by this version of the code; {advice}")
+    theirs, ours = (
+        {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for state in (checkpoint["state_dict"], module.state_dict())
+    )
+    if theirs != ours:
+        name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
+        raise ValueError(
+            f"{path} holds another network: {name} is {theirs.get(name, 'missing')} there and "
+            f"{ours.get(name, 'missing')} here; {advice}"
+        )
+    return path

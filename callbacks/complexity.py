@@ -30,16 +30,22 @@ class Complexity(Epochwise, pl.Callback):
 
 def rebuild_lines(built: Built) -> list[str]:
     """`18 of 19 convolutions replaced; kept: 1 (stem)`, the counts beside the baseline's, what no formula covers."""
+    cost, baseline = built.cost, built.baseline
     kept = Counter(swap.reason for swap in built.swaps if not swap.replaced)
     replaced = len(built.swaps) - kept.total()
+    if not replaced:
+        return [
+            f"the baseline: {len(built.swaps)} convolutions as they are",
+            f"parameters {cost.params:,}, MACs {cost.macs:,}",
+            *_by_operators(cost),
+        ]
     reasons = ", ".join(f"{number} ({reason})" for reason, number in kept.items())
     chosen = [str(built.choice)] if built.choice else []
     return [
         *chosen,
         f"{replaced} of {len(built.swaps)} convolutions replaced" + (f"; kept: {reasons}" if kept else ""),
-        f"parameters {built.cost.params:,} of the baseline's {built.baseline.params:,}, "
-        f"MACs {built.cost.macs:,} of {built.baseline.macs:,}",
-        *_by_operators(built.cost),
+        f"parameters {cost.params:,} of the baseline's {baseline.params:,}, MACs {cost.macs:,} of {baseline.macs:,}",
+        *_by_operators(cost),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
@@ -58,19 +59,14 @@ class GateSparsity(Epochwise, pl.Callback):
     def _start(self, pl_module: pl.LightningModule) -> None:
         net = pl_module.net
         assert isinstance(net, nn.Module)
-        layers = gated_layers(net)
-        if layers:
+        self.counter = GateCounter(net, self.cost)
+        if self.counter.handles:
             torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
-        self.counter = GateCounter({name: self.cost.macs_of(f"{name}.conv") for name in layers}, self.cost.macs)
-        self.handles = [
-            layer.get_submodule("gate").register_forward_hook(self.counter.hook(name)) for name, layer in layers.items()
-        ]
 
     def _finish(self, trainer: pl.Trainer, part: str) -> None:
-        for handle in self.handles:
-            handle.remove()
-        if not self.handles:
+        if not self.counter.handles:
             return
+        self.counter.close()
         torch.compiler.set_stance("default")
         self.report = self.counter.report()
         values = {f"gates_{part}/{name}": zero for name, zero in self.report.zero_fraction.items()}
@@ -90,29 +86,47 @@ def warn_of_dead(zero_fraction: dict[str, float]) -> None:
 
 
 class GateCounter:
-    """Adds up gate maps (N, 1 or T, H, W) of the named layers, given the MACs of each layer's convolution."""
+    """Adds up the gate maps (N, 1 or T, H, W) of `net`, whose counts are `cost`, from now until `close`.
 
-    def __init__(self, conv_macs: dict[str, int], total_macs: int) -> None:
-        self.conv_macs, self.total_macs = conv_macs, total_macs
-        self.zeros: dict[str, Tensor] = {}
-        self.elements = dict.fromkeys(conv_macs, 0)
-        self.saved: list[Tensor] = []  # one tensor a batch: MACs saved in each image
-        self.first = next(iter(conv_macs), "")
+    A gated layer may run in any order, several times a forward pass and at several sizes.
+    """
 
-    def hook(self, name: str):
-        def add(module: nn.Module, args: object, gate_map: Tensor) -> None:
-            zeros = (gate_map == 0).sum((1, 2, 3))  # N
-            elements = gate_map[0].numel()
-            self.zeros[name] = self.zeros[name] + zeros.sum() if name in self.zeros else zeros.sum()
-            self.elements[name] += gate_map.numel()
-            # One gate element stands for conv_macs / elements MACs, a whole number.
-            saved = zeros * (self.conv_macs[name] // elements)
-            if name == self.first:
-                self.saved.append(saved)
-            else:
-                self.saved[-1] = self.saved[-1] + saved
+    def __init__(self, net: nn.Module, cost: Cost) -> None:
+        layers = gated_layers(net)
+        self.conv_macs = {name: cost.macs_of(f"{name}.conv") for name in layers}
+        self.total_macs = cost.macs
+        none = torch.zeros((), dtype=torch.int64, device=next(net.parameters()).device)
+        self.zeros = dict.fromkeys(layers, none)
+        self.elements = dict.fromkeys(layers, 0)
+        self.saved = [none.new_zeros(0)]  # one tensor a forward pass: MACs saved in each image
+        self.closed: dict[str, Tensor] = {}  # in this forward pass, of each image
+        self.sizes: Counter[str] = Counter()  # in this forward pass, elements of one image's maps
+        gates = {name: layer.get_submodule("gate") for name, layer in layers.items()}
+        self.handles = [gate.register_forward_hook(self._add(name)) for name, gate in gates.items()]
+        if layers:
+            self.handles.append(net.register_forward_hook(self._finish_pass))
+
+    def close(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _add(self, name: str):
+        def add(gate: nn.Module, args: object, gate_map: Tensor) -> None:
+            closed = (gate_map == 0).sum((1, 2, 3))  # N
+            self.closed[name] = self.closed[name] + closed if name in self.closed else closed
+            self.sizes[name] += gate_map[0].numel()
 
         return add
+
+    def _finish_pass(self, net: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        saved = self.saved[0].new_zeros(len(args[0]))
+        for name, closed in self.closed.items():
+            # One gate element stands for as many MACs in every run of the layer, a whole number.
+            saved += closed * (self.conv_macs[name] // self.sizes[name])
+            self.zeros[name] = self.zeros[name] + closed.sum()
+            self.elements[name] += self.sizes[name] * len(closed)
+        self.saved.append(saved)
+        self.closed, self.sizes = {}, Counter()
 
     def report(self) -> GateReport:
         """Over all processes: sums of whole numbers, so that the number of processes changes nothing."""
@@ -128,5 +142,6 @@ class GateCounter:
         total, squares = moments.tolist()
         mean = total / num
         std = math.sqrt(max(0.0, squares / num - mean**2))
-        fractions = {name: zero / n for name, zero, n in zip(layers, zeros, elements.tolist(), strict=True)}
+        counted = zip(layers, zeros, elements.tolist(), strict=True)
+        fractions = {name: zero / n for name, zero, n in counted if n}  # a layer may never run
         return GateReport(fractions, mean, std, num)

@@ -55,7 +55,8 @@ class EpochLines(Epochwise, ProgressBar):
         if self.start is not None:
             values = "  ".join(f"{name} {value:.4g}" for name, value in _epoch_metrics(trainer).items())
             seconds = perf_counter() - self.start
-            log.info(f"epoch {trainer.current_epoch}/{trainer.max_epochs}  {values}  {seconds:.1f} s")
+            of = f"/{trainer.max_epochs}" if trainer.max_epochs != -1 else ""
+            log.info(f"epoch {trainer.current_epoch}{of}  {values}  {seconds:.1f} s")
 
 
 def _epoch_metrics(trainer: pl.Trainer) -> dict[str, float]:

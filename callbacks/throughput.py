@@ -19,6 +19,7 @@ class Throughput(Epochwise, pl.Callback):
         self.images = 0
         self.seconds = 0.0
         self.epochs = 0
+        self.elsewhere = 0.0  # seconds in this epoch, validating
 
     def state_dict(self) -> dict[str, float]:
         return {"images": self.images, "seconds": self.seconds, "epochs": self.epochs}
@@ -39,7 +40,7 @@ class Throughput(Epochwise, pl.Callback):
     def _restart(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.start = _now(pl_module.device)
         self.elsewhere = 0.0
-        self.steps_before = trainer.global_step
+        self.batches_before = trainer.fit_loop.total_batch_idx
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.elsewhere -= _now(pl_module.device)
@@ -53,7 +54,7 @@ class Throughput(Epochwise, pl.Callback):
         assert loader is not None
         if self.epochs == 1:
             self.images, self.seconds = 0, 0.0
-        batches = (trainer.global_step - self.steps_before) * trainer.accumulate_grad_batches
+        batches = trainer.fit_loop.total_batch_idx - self.batches_before
         self.images += batches * loader.batch_size * trainer.world_size
         self.seconds += seconds
         self.epochs += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -56,6 +56,9 @@ def explain(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(error, HydraException) and isinstance(cause, (OmegaConfBaseException, ValueError, OSError)):
         return explain(cause)
+    if isinstance(error, InstantiationException) and cause:
+        key = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
+        return f"{key}: {cause}" if key else str(cause)
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(error.parent_node, DictConfig):
         return _unknown_key(str(error.full_key), map(str, error.parent_node))
     if isinstance(error, MissingMandatoryValue):
@@ -66,8 +69,10 @@ def explain(error: BaseException) -> str:
 
 
 def near_matches(word: str, options: Iterable[str]) -> str:
-    """`; did you mean a, b?` with the options closest to `word`, or all of them where none is close."""
+    """`; did you mean a, b?` with the options closest to `word`, all where none is close, `` where there are none."""
     options = sorted(option for option in options if not option.startswith("_") and option != "hydra")
+    if not options:
+        return ""
     close = get_close_matches(word, options, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(close)}?" if close else f"; there are: {', '.join(options)}"
 

@@ -1,75 +1,177 @@
-"""What identifies a run: its names, its plain configuration and its directory, all functions of the configuration."""
+"""A run: its names, its configuration and its directory, all functions of the configuration."""
 
-import hashlib
 import json
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-CONFIG = "config.json"
+from conf.identity import differences, digest, flatten, identifying
+from conf.logs import is_first_process
+from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, write_whole
+
+PARTS = ("backbone", "layer", "scope")
 ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
+EPOCHS = "trainer.max_epochs"
+EXTENDED = "extended_from"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: `identity` (model, backbone, layer, scope, data, seed), resolved `config`, `directory`."""
+    """One run: `names` (model, backbone, layer, scope, data, seed), resolved `config`, `directory`.
 
-    identity: dict[str, Any]
+    `extended_from`: the numbers of epochs that it was first to have, where it was given more of them later.
+    """
+
+    names: dict[str, Any]
     config: dict[str, Any]
     directory: Path
+    extended_from: list[int] = field(default_factory=list)
+
+    @property
+    def extension(self) -> dict[str, Any]:
+        """What is written down beside the configuration where the run was given more epochs later."""
+        return {EXTENDED: self.extended_from} if self.extended_from else {}
 
 
 def settle(config: DictConfig) -> Run:
-    """Name the run and fill in `run_dir` where it is null: one directory for one configuration and seed.
+    """Name the run and fill in `run_dir` where it is null: one directory for one identity (conf/identity.py).
 
-    No clock and no process number goes into it, so that the same command finds its run again.
+    No clock and no process number goes into it, so that the same command finds its run again. ValueError where the
+    directory holds work of another run.
     """
     plain = plain_config(config)
-    data = HydraConfig.get().runtime.choices["data"]
-    identity = network_names(plain) | {"data": data, "seed": plain["seed"]}
+    names = network_names(plain) | {"data": _data_name(plain["data"]), "seed": plain["seed"]}
     if config.run_dir is None:
-        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
-        name = f"{identity['model']}-{identity['data']}-seed{identity['seed']}-{digest}"
+        name = f"{names['model'][:80]}-{names['data']}-seed{names['seed']}-{digest(plain)}"
         config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / name)
         plain = plain_config(config)
-    return Run(identity, plain, Path(plain["run_dir"]))
+    directory = Path(plain["run_dir"])
+    return Run(names, plain, directory, _epochs_before(directory, plain))
 
 
 def network_names(plain: dict[str, Any]) -> dict[str, str]:
-    """What the model of a plain configuration is called: its names as model, backbone, layer and scope."""
-    hydra = HydraConfig.get()
-    chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items()}
-    backbone, layer, scope = (chosen[f"model/{part}"] for part in ("backbone", "layer", "scope"))
+    """What the model of a plain configuration is called: its names as model, backbone, layer and scope.
+
+    A preset is called by its name only where it is used as it stands: other parts, and values other than those of the
+    parts' own files, become part of the name.
+    """
+    chosen = {group: str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+    backbone, layer, scope = parts = [chosen[f"model/{part}"] for part in PARTS]
+    name, usual = chosen["model"], _usual(chosen["model"])
     if backbone in ANY_NETWORK:
         backbone = plain["model"]["backbone"]["name"]
-    # A preset whose parts were exchanged on the command line is no longer that preset.
-    exchanged = any(override.startswith("model/") for override in hydra.overrides.task)
-    parts = [backbone, layer if layer != "conv" else "", scope if scope != "spatial" else ""]
-    model = "_".join(filter(None, parts)) if exchanged else chosen["model"]
-    return {"model": model, "backbone": backbone, "layer": layer, "scope": scope}
+    if parts != usual.parts:
+        # The reference needs some preset to start from: one that sets no values of its own.
+        usual = _usual("resnet20", *(f"model/{part}={choice}" for part, choice in zip(PARTS, parts, strict=True)))
+        name = "_".join([backbone, *([layer] if layer != "conv" else []), *([scope] if scope != "spatial" else [])])
+    changed = differences(flatten(plain["model"]), usual.values)
+    if chosen["model/backbone"] in ANY_NETWORK:
+        del changed["backbone.name"]
+    values = "".join(f"_{key}{_word(value)}" for key, (value, _) in changed.items())
+    return {"model": name + values, "backbone": backbone, "layer": layer, "scope": scope}
+
+
+@dataclass(frozen=True)
+class _Usual:
+    parts: list[str]
+    values: dict[str, Any]
+
+
+def _usual(preset: str, *parts: str) -> _Usual:
+    """A preset, perhaps with other parts, as it is composed where nothing else is said."""
+    config = compose(HydraConfig.get().job.config_name, [f"model={preset}", *parts], return_hydra_config=True)
+    choices = config.hydra.runtime.choices
+    model: Any = OmegaConf.to_container(config.model, resolve=True)
+    return _Usual([str(choices[f"model/{part}"]) for part in PARTS], flatten(model))
+
+
+def _word(value: Any) -> str:
+    """`value` as the end of a file's name: 26, 2-3 for [2, 3], 3 for 3.0, -null for None."""
+    if value is None:
+        return "-null"
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{value:g}" if isinstance(value, float) else str(value)).strip("-")
+
+
+def _data_name(data: dict[str, Any]) -> str:
+    """The name of the choice; of `image_folder`, which may be any images, with the name of their folder."""
+    choice = str(HydraConfig.get().runtime.choices["data"])
+    return f"{choice}-{Path(data['root']).name}" if choice == "image_folder" else choice
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """The result of a run that is complete; None where it is not, or was given more epochs since."""
+    result = _read(run.directory / RESULT)
+    return result if result and not differences(identifying(result["config"]), identifying(run.config)) else None
 
 
 def claim(run: Run) -> None:
-    """Make the run's directory and keep its configuration there; OSError where that cannot be written."""
-    path = run.directory / CONFIG
-    text = json.dumps(run.config, indent=1) + "\n"
+    """Make the run's directory and keep its configuration there; OSError where that cannot be written.
+
+    The result of a run that is to be extended is set aside as result_<epochs>_epochs.json.
+    """
+    result = run.directory / RESULT
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        if result.is_file() and not finished(run):
+            result.replace(result.with_stem(f"result_{run.extended_from[-1]}_epochs"))
+        write_whole(run.directory / CONFIG, json.dumps(run.config | run.extension, indent=1) + "\n")
+        (run.directory / FAILURE).unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"cannot write to run_dir {run.directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
 
 
-def refuse_foreign(run: Run) -> None:
-    """ValueError where the run's directory holds finished work of another configuration."""
-    path = run.directory / CONFIG
-    work = [run.directory / name for name in ("last.ckpt", "result.json")]
-    if any(file.is_file() for file in work) and path.is_file() and json.loads(path.read_text()) != run.config:
-        raise ValueError(f"{run.directory} holds a run with another configuration ({path}); choose another run_dir")
+@contextmanager
+def attempt(run: Run) -> Iterator[None]:
+    """Where the run ends before it is complete, its directory says why, if it has come to one."""
+    try:
+        yield
+    except BaseException as error:
+        reason = error.__context__ or error if isinstance(error, SystemExit) else error  # Lightning exits on Ctrl-C
+        if is_first_process() and (run.directory / CONFIG).is_file():
+            with suppress(OSError):  # what cannot be written here is less than the error that is on its way
+                write_whole(run.directory / FAILURE, f"{type(reason).__name__}: {reason}\n")
+        raise
+
+
+def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
+    """What `extended_from` becomes, by what `directory` holds; ValueError where that is another run's work."""
+    checkpoint, result = directory / CHECKPOINT, _read(directory / RESULT)
+    kept = result or _read(directory / CONFIG)
+    if not kept or not (checkpoint.is_file() or result):
+        return []
+    before = kept.pop(EXTENDED, [])
+    changed = differences(identifying(result["config"] if result else kept), identifying(config))
+    if not changed:
+        return before
+    old, new = changed.get(EPOCHS, (0, 0))
+    if changed.keys() == {EPOCHS} and checkpoint.is_file() and 0 < old < new:
+        return [*before, old]
+    listed = ", ".join(f"{key}={one} there and {other} here" for key, (one, other) in changed.items())
+    raise ValueError(
+        f"{directory} holds a run with another configuration ({listed}); choose another run_dir. "
+        f"Only {EPOCHS} may change, to more, where {CHECKPOINT} is there"
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a run wrote to `path`, None where there is no such file; ValueError where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"cannot read {path} ({error}); move it away or choose another run_dir") from error
+    if not isinstance(content, dict) or (path.name == RESULT and not isinstance(content.get("config"), dict)):
+        raise ValueError(f"{path} is not what a run writes; move it away or choose another run_dir")
+    return content
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 What a group holds is checked against the signatures of what it names (conf/binding.py).
 """
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 @dataclass
@@ -119,12 +120,36 @@ class CheckData:
     format: Format = MISSING
 
 
+SCHEMAS = {
+    "train": Train,
+    "complexity": Complexity,
+    "tables": Tables,
+    "benchmark": Benchmark,
+    "make_shards": MakeShards,
+    "check_data": CheckData,
+}
+
+
 def register() -> None:
-    """Make the schemas known to Hydra by name."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=Train)
-    store.store(name="complexity_schema", node=Complexity)
-    store.store(name="tables_schema", node=Tables)
-    store.store(name="benchmark_schema", node=Benchmark)
-    store.store(name="make_shards_schema", node=MakeShards)
-    store.store(name="check_data_schema", node=CheckData)
+    """Make the schemas known to Hydra by name, and what conf/ calls `one_word`."""
+    OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
+    for name, schema in SCHEMAS.items():
+        node = OmegaConf.structured(schema)
+        _open_groups(node)
+        ConfigStore.instance().store(name=f"{name}_schema", node=node)
+
+
+def _open_groups(node: DictConfig) -> None:
+    """Let a group take arguments that its YAML does not list; whether there are such, conf/binding.py says."""
+    for key in node:
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(child, DictConfig):
+            if is_dataclass(OmegaConf.get_type(child)):
+                _open_groups(child)
+            else:
+                OmegaConf.set_struct(child, False)
+
+
+def _one_word(path: str | None) -> str:
+    """`path` as a name without separators, of at most 128 characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", str(path)).strip("-")[-128:]

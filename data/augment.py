@@ -43,8 +43,9 @@ def cutout(images: Tensor, size: int, centres: Tensor) -> Tensor:
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 (N, C, H, W) -> float32, (x / 255 - mean) / std for each channel, laid out in memory as before."""
     n, c, h, w = images.shape
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    exact = {"dtype": torch.float32, "device": images.device}
+    scale = torch.tensor([1 / (255 * s) for s in std], **exact)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], **exact)
     if images.is_contiguous():
         return images.float().mul_(scale[:, None, None]).add_(shift[:, None, None])
     # Channels last: over whole rows of W * C numbers, three times faster on a CPU than over C at a time.
@@ -59,10 +60,13 @@ def mirrored(num_images: int, kind: Flip, seed: int, epoch: int) -> Tensor:
     image flipped and unflipped in turn.
     """
     if kind == "random":
-        return torch.rand(num_images, generator=Generator().manual_seed(derive_seed(seed, Draw.FLIP, epoch))) < 0.5
-    return (torch.rand(num_images, generator=Generator().manual_seed(derive_seed(seed, Draw.FLIP))) < 0.5) ^ bool(
-        epoch % 2
-    )
+        return _halves(num_images, derive_seed(seed, Draw.FLIP, epoch))
+    return _halves(num_images, derive_seed(seed, Draw.FLIP)) ^ bool(epoch % 2)
+
+
+def _halves(num: int, seed: int) -> Tensor:
+    """(num,): true with probability one half. In float32 and on the CPU, as other types draw other numbers."""
+    return torch.rand(num, generator=Generator().manual_seed(seed), dtype=torch.float32, device="cpu") < 0.5
 
 
 def _inside(centre: Tensor, size: int, length: int, device: torch.device) -> Tensor:

@@ -15,8 +15,7 @@ def fake(root: Path, *, num_images: int, num_classes: int, input_size: int, chan
     if num_images < num_classes:
         raise ValueError(f"data.load.num_images={num_images}: at least one for each of the {num_classes} classes")
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        256, (2 * num_images, channels, input_size, input_size), dtype=torch.uint8, generator=generator
-    )
-    labels = torch.arange(num_images) % num_classes
+    shape = (2 * num_images, channels, input_size, input_size)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator, device="cpu")
+    labels = torch.arange(num_images, device="cpu") % num_classes
     return Arrays(images[:num_images], labels, images[num_images:], labels)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from data.augment import normalise
@@ -24,7 +23,7 @@ class ImageData(DataModule):
 
     `num_workers` processes decode for each training process; null: its share of the machine's cores but one.
     `start_size` (null: none) is the size of the training crops at the start; it rises to `input_size` in steps of
-    32. The run fails when more than `bad_share` of the images cannot be read; fewer are replaced in training,
+    32. The run fails when more than `bad_share` of a part's images cannot be read; fewer are replaced in training,
     left out of evaluation, and listed in the run's directory. The classes are kept in the checkpoint.
     """
 
@@ -90,11 +89,8 @@ class ImageData(DataModule):
         self.train_index, self.val_index = (index.numpy() for index in self.split(len(sets.train)))
 
     def train_dataloader(self) -> Loader:
-        seed = torch.initial_seed()
-        samples = self.training_samples(seed)
-        return self.train_loader(
-            len(samples), self._fetch(samples, self.training_size), seed=seed, advice=self._advice()
-        )
+        samples = self.training_samples(self.seed)
+        return self.train_loader(len(samples), self._fetch(samples, self.training_size, "train"), advice=self._advice())
 
     def training_samples(self, seed: int) -> TrainingSamples:
         assert self.sets is not None
@@ -102,23 +98,26 @@ class ImageData(DataModule):
 
     def val_dataloader(self) -> Loader:
         assert self.sets is not None
-        return self._eval_loader(EvalSamples(self.sets.train, self.val_index, self.eval_crop))
+        return self._eval_loader(EvalSamples(self.sets.train, self.val_index, self.eval_crop), "val")
 
     def test_dataloader(self) -> Loader:
         assert self.sets is not None
-        return self._eval_loader(EvalSamples(self.sets.test, np.arange(len(self.sets.test)), self.eval_crop))
+        return self._eval_loader(EvalSamples(self.sets.test, np.arange(len(self.sets.test)), self.eval_crop), "test")
 
     def training_size(self, epoch: int) -> int:
         """Pixels of the training crops in `epoch`, from `start_size` in the first to `input_size` in the last."""
         if self.start_size is None:
             return self.input_size
-        assert self.trainer is not None
-        done = epoch / max(1, (self.trainer.max_epochs or 1) - 1)
+        trainer = self.trainer
+        assert trainer is not None
+        steps_per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        num_epochs = -(-trainer.estimated_stepping_batches // steps_per_epoch)
+        done = epoch / max(1, num_epochs - 1)
         return self.input_size - round((1 - done) * (self.input_size - self.start_size) / 32) * 32
 
     def state_dict(self) -> dict[str, Any]:
         assert self.sets is not None
-        return super().state_dict() | {"classes": list(self.sets.classes)}
+        return {"classes": list(self.sets.classes)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.sets is not None
@@ -127,16 +126,15 @@ class ImageData(DataModule):
                 f"the checkpoint was trained on {len(state_dict['classes'])} classes, from "
                 f"{state_dict['classes'][0]} to {state_dict['classes'][-1]}; {self.root} has other ones"
             )
-        super().load_state_dict(state_dict)
 
-    def _eval_loader(self, samples: EvalSamples) -> Loader:
-        return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size))
+    def _eval_loader(self, samples: EvalSamples, part: str) -> Loader:
+        return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size, part))
 
-    def _fetch(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
+    def _fetch(self, samples: Samples, size: Callable[[int], int], part: str) -> Fetch:
         """Batches on the device, normalised there."""
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        decode = self.decode(samples, size)
+        decode = self.decode(samples, size, part)
 
         def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
             for images, labels in decode(batches, epoch):
@@ -145,10 +143,13 @@ class ImageData(DataModule):
 
         return fetch
 
-    def decode(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
-        """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W."""
+    def decode(self, samples: Samples, size: Callable[[int], int], part: str) -> Fetch:
+        """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W.
+
+        Bad images are counted against those of `part`.
+        """
         assert self.trainer is not None
-        bad = BadImages(Path(self.trainer.default_root_dir), len(samples), self.bad_share)
+        bad = BadImages(Path(self.trainer.default_root_dir), part, len(samples), self.bad_share)
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return decoded_batches(samples, size, bad, num_workers=self.workers, pin_memory=on_gpu)
 

@@ -86,10 +86,8 @@ class InMemoryData(DataModule):
         self.train_index, self.val_index = self.split(len(arrays.train_labels))
 
     def train_dataloader(self) -> Loader:
-        seed = torch.initial_seed()
-        return self.train_loader(
-            len(self.train_index), self._fetch(*self._train(self.train_index), seed), seed=seed, advice=ADVICE
-        )
+        fetch = self._fetch(*self._train(self.train_index), self.seed)
+        return self.train_loader(len(self.train_index), fetch, advice=ADVICE)
 
     def val_dataloader(self) -> Loader:
         return self.eval_loader(len(self.val_index), self._fetch(*self._train(self.val_index), None))
@@ -105,8 +103,8 @@ class InMemoryData(DataModule):
         What happens to each image is drawn here, for all at once, so that it depends on nothing but seed and epoch.
         """
         generator = Generator().manual_seed(derive_seed(seed, Draw.CROP, epoch))
-        corners = torch.randint(2 * self.crop_padding + 1, (num_images, 2), generator=generator)
-        centres = torch.randint(self.input_size, (num_images, 2), generator=generator)
+        corners = torch.randint(2 * self.crop_padding + 1, (num_images, 2), generator=generator, device="cpu")
+        centres = torch.randint(self.input_size, (num_images, 2), generator=generator, device="cpu")
         flipped = mirrored(num_images, self.flip, seed, epoch) if self.flip else None
 
         def augment(images: Tensor, index: Tensor) -> Tensor:

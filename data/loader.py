@@ -36,13 +36,15 @@ def derive_seed(seed: int, draw: Draw, *place: int) -> int:
 
 
 class Loader:
-    """The batches of one epoch after the other, resumable at any batch by its number.
+    """The batches of one epoch after the other, from any of them on.
 
     In training (`seed` given) each epoch is a new permutation, cut to whole batches of `batch_size` images over all
-    processes; in evaluation (`seed` None) each image comes exactly once: nothing is padded, so the last batches of
-    two processes may differ in size or number. Processes take every world_size-th image. `fetch` turns the
-    indices of the remaining batches, and the epoch, into batches; `mix` changes a batch, given a seed. `waited`:
-    seconds spent on both. `advice`: how to shorten that.
+    processes. In evaluation (`seed` None) each image comes exactly once: nothing is padded, the last batches of
+    two processes may differ in size, and all have the same number of them, as what processes do together asks for:
+    where the images do not suffice, the last batch is empty. Processes take every world_size-th image.
+    `epoch` and `done` are asked when an epoch starts: its number, and how many of its batches a run that goes on
+    has behind it. `fetch` turns the indices of the remaining batches, and the epoch, into batches; `mix` changes a
+    batch, given a seed. `waited`: seconds spent on both. `advice`: how to shorten that.
     Raises ValueError where the batches do not fit the processes or the images.
     """
 
@@ -55,53 +57,54 @@ class Loader:
         process: Process,
         seed: int | None,
         epoch: Callable[[], int],
+        done: Callable[[], int],
         mix: Callable[[Batch, int], Batch] | None = None,
         advice: str,
     ) -> None:
         self.num_images, self.fetch, self.process = num_images, fetch, process
-        self.seed, self.epoch, self.mix, self.advice = seed, epoch, mix, advice
-        self.batch_size = batch_size if seed is None else _share(batch_size, num_images, process.world_size)
-        self.first, self.delivered, self.waited = 0, 0, 0.0
+        self.seed, self.epoch, self.done, self.mix, self.advice = seed, epoch, done, mix, advice
+        if seed is None:
+            self.batch_size = max(1, batch_size // process.world_size)
+        else:
+            self.batch_size = _share(batch_size, num_images, process.world_size)
+        self.waited = 0.0
 
     def __len__(self) -> int:
-        if self.seed is not None:
-            return self.num_images // (self.batch_size * self.process.world_size)
-        local = len(range(self.process.rank, self.num_images, self.process.world_size))
-        return -(-local // self.batch_size)
+        whole, rest = divmod(self.num_images, self.batch_size * self.process.world_size)
+        return whole + (self.seed is None and rest > 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        first, self.first = self.first, 0
-        epoch = self.epoch()
+        epoch, number = self.epoch(), self.done()
         start = perf_counter()
-        for number, batch in enumerate(self.fetch(self.indices(epoch)[first:], epoch), first + 1):
+        for batch in self.fetch(self.indices(epoch)[number:], epoch):
+            number += 1
             if self.mix and self.seed is not None:
                 batch = self.mix(batch, derive_seed(self.seed, Draw.MIX, epoch, number))
             self.waited += perf_counter() - start
-            self.delivered = number
             yield batch
             start = perf_counter()
+        for _ in range(number, len(self)):
+            yield torch.empty(0), torch.empty(0, dtype=torch.int64)
 
     def indices(self, epoch: int) -> Sequence[Tensor]:
         """The images of this process's batches in `epoch`."""
         if self.seed is None:
-            order = torch.arange(self.num_images)
+            order = torch.arange(self.num_images, device="cpu")
         else:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, Draw.ORDER, epoch))
-            order = torch.randperm(self.num_images, generator=generator)
-        return order[self.process.rank :: self.process.world_size].split(self.batch_size)[: len(self)]
-
-    def state_dict(self) -> dict[str, int]:
-        return {"delivered": self.delivered}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.first = state_dict["delivered"] % len(self)
+            order = torch.randperm(self.num_images, generator=generator, device="cpu")
+        local = order[self.process.rank :: self.process.world_size]
+        return local.split(self.batch_size)[: len(self)] if len(local) else ()
 
 
 def _share(batch_size: int, num_images: int, world_size: int) -> int:
     """The images of a batch that fall to one process."""
     local_size, rest = divmod(batch_size, world_size)
-    if rest or local_size < 1:
-        raise ValueError(f"data.batch_size={batch_size} must be a multiple of the {world_size} processes")
+    if rest:
+        nearest = max(1, round(batch_size / world_size)) * world_size
+        raise ValueError(
+            f"data.batch_size={batch_size} must be a multiple of the {world_size} processes; nearest: {nearest}"
+        )
     if batch_size > num_images:
         raise ValueError(f"data.batch_size={batch_size}: there are only {num_images} training images")
     return local_size

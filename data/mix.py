@@ -26,6 +26,6 @@ def mixer(mixup: float, cutmix: float, num_classes: int) -> Callable[[Batch, int
     def mix(batch: Batch, seed: int) -> Batch:
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             torch.manual_seed(seed)
-            return kinds[int(torch.randint(len(kinds), ()))](*batch)
+            return kinds[int(torch.randint(len(kinds), (), device="cpu"))](*batch)
 
     return mix

@@ -1,13 +1,13 @@
-"""What every data set has in common: its declared shape, how it is split and batched, and where a run stopped."""
+"""What every data set has in common: its declared shape, how it is split and batched."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor
 
-from data.loader import Fetch, Loader, Process
+from data.loader import Batch, Fetch, Loader, Process
 from data.mix import mixer
 
 SPLIT_SEED = 0  # the held-out split is the same in every run, whatever the run's seed
@@ -37,6 +37,8 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size}: must be at least 1; 128 is usual")
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ValueError(
@@ -46,32 +48,41 @@ class DataModule(pl.LightningDataModule):
         self.mean, self.std = (list(values) * (channels // len(values)) for values in (mean, std))
         self.mix = mixer(mixup, cutmix, num_classes)
         self.batch_size, self.val_fraction = batch_size, val_fraction
-        self.resume: dict[str, int] | None = None
+
+    @cached_property
+    def seed(self) -> int:
+        """The run's seed, as it was when first asked for: each process may draw from another later."""
+        return torch.initial_seed()
 
     def split(self, num_images: int) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the validation images."""
-        order = torch.randperm(num_images, generator=Generator().manual_seed(SPLIT_SEED))
+        order = torch.randperm(num_images, generator=Generator().manual_seed(SPLIT_SEED), device="cpu")
         num_val = max(1, round(self.val_fraction * num_images))
         return order[num_val:], order[:num_val]
 
-    def train_loader(self, num_images: int, fetch: Fetch, *, seed: int, advice: str) -> Loader:
-        """Shuffled batches, each epoch others, from where the checkpoint stopped."""
-        self.loader = self._loader(num_images, fetch, seed, advice)
-        if self.resume is not None:
-            self.loader.load_state_dict(self.resume)
-        return self.loader
+    def train_loader(self, num_images: int, fetch: Fetch, *, advice: str) -> Loader:
+        """Shuffled batches, each epoch others, from where the run stopped in its epoch."""
+        return self._loader(num_images, fetch, self.seed, advice)
 
     def eval_loader(self, num_images: int, fetch: Fetch) -> Loader:
         """Batches in order, each image once."""
         return self._loader(num_images, fetch, None, "")
 
-    # Lightning keeps the state of loaders too, but restores it only if nothing asked for their length before.
-    def state_dict(self) -> dict[str, Any]:
-        return self.loader.state_dict()
+    def training_sample(self, num_images: int) -> Iterator[Batch]:
+        """The first `num_images` that this epoch trains on, once more: whole batches, this process's share, not mixed.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.resume = state_dict
+        Beside whatever the training loader is about, and with workers of its own.
+        """
+        loader, trainer = self.train_dataloader(), self.trainer
+        assert trainer is not None
+        epoch = loader.epoch()
+        number = min(-(-num_images // self.batch_size), int(trainer.num_training_batches))
+        return loader.fetch(loader.indices(epoch)[:number], epoch)
 
+    def train_dataloader(self) -> Loader:
+        raise NotImplementedError
+
+    # The trainer's own counts, kept in its checkpoints, say where a run is. Batches to overfit are always the same.
     def _loader(self, num_images: int, fetch: Fetch, seed: int | None, advice: str) -> Loader:
         trainer = self.trainer
         assert trainer is not None
@@ -81,7 +92,8 @@ class DataModule(pl.LightningDataModule):
             fetch,
             process=Process(trainer.global_rank, trainer.world_size),
             seed=seed,
-            epoch=lambda: trainer.current_epoch,
+            epoch=lambda: 0 if trainer.overfit_batches else trainer.current_epoch,  # pyright: ignore[reportAttributeAccessIssue]
+            done=lambda: 0 if seed is None else trainer.fit_loop.batch_idx + 1,
             mix=self.mix if seed is not None else None,
             advice=advice,
         )

@@ -62,7 +62,7 @@ class EvalSamples(Dataset):
         try:
             image = self.crop(read(self.images, number), request.size)
         except BadImageError:
-            return torch.zeros((request.size, request.size, 3), dtype=torch.uint8), NONE, request.position
+            return torch.zeros((request.size, request.size, 3), dtype=torch.uint8, device="cpu"), NONE, request.position
         return image.permute(1, 2, 0), int(self.images.labels[number]), NONE
 
 

@@ -33,7 +33,8 @@ def decoded_batches(
     )
 
     def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        plan[:] = [[Request(position, epoch, size(epoch)) for position in batch.tolist()] for batch in batches]
+        pixels = size(epoch)
+        plan[:] = [[Request(position, epoch, pixels) for position in batch.tolist()] for batch in batches]
         for images, labels, replaced in loader:
             if (replaced != NONE).any():
                 bad.add(_explain(samples, replaced[replaced != NONE].tolist()))

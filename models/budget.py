@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.cost import count
-from models.rebuild import Layer, Place
+from models.rebuild import Layer, Place, replacement
 
 Path = tuple[str, ...]
 
@@ -87,19 +87,11 @@ def _with(layer: Layer, path: Path, value: Any) -> Layer:
 
 
 def _costs(layer: Layer, places: Sequence[Place]) -> list[int]:
-    """MACs at each place; where the layer refuses, those of the convolution that stays."""
+    """MACs at each place; where the convolution stays, its own."""
     known: dict[Any, int] = {}
     for place in places:
         key = place.geometry, place.input_shape
         if key not in known:
-            known[key] = _macs(layer, place)
+            with torch.device("meta"):
+                known[key] = count(replacement(layer, place)[0], place.input_shape[1:]).macs
     return [known[place.geometry, place.input_shape] for place in places]
-
-
-def _macs(layer: Layer, place: Place) -> int:
-    with torch.device("meta"):
-        try:
-            module = layer(*place.geometry.arguments())
-        except ValueError:
-            module = place.conv
-        return count(module, place.input_shape[1:]).macs

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +15,7 @@ from models.epochwise import Epochwise
 from models.init import initialise_from
 from models.param_groups import param_groups
 from models.penalty import GatePenalty
+from models.processes import mean_over_processes, share_from_first
 from models.tally import Tally
 
 
@@ -22,8 +23,9 @@ class Classifier(Epochwise, pl.LightningModule):
     """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
-    and read once an epoch and once every `log_every_n_steps` steps. `penalty` is added to what is trained on, and
-    logged beside the loss, not in it. Raises ValueError when the loss is no number.
+    and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
+    on, and logged beside the loss, not in it. Raises ValueError when the loss is no number, and before a checkpoint
+    would be written of weights that are none.
     """
 
     def __init__(
@@ -55,42 +57,56 @@ class Classifier(Epochwise, pl.LightningModule):
         logits = self.net(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.train_tally.add(loss, logits.detach(), labels)
-        if (step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
-            self._log_step(loss.item())
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if every and (step + 1) % every == 0 and not self.trainer.fit_loop._should_accumulate():
+            self._log_step(loss)
         if self.penalty:
             penalty = self.penalty.take()
             self.penalty_tally.add(penalty, logits.detach(), labels)
             return loss + penalty
         return loss
 
-    def _log_step(self, loss: float) -> None:
+    def _log_step(self, loss: Tensor) -> None:
         """Straight to the loggers: self.log costs as much as a small network's step."""
-        self._require_number(loss)
-        values = {"train/loss_step": loss, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        loss = loss.detach().float()
+        mean_over_processes(loss)  # so that all of them stop where one has no number
+        self._require_number(loss.item())
+        values = {"train/loss_step": loss.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         for logger in self.loggers:
             logger.log_metrics(values, self.global_step + 1)
 
     def _require_number(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise ValueError(
-                f"the training loss is {loss} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
-                "optimizer.lr or lengthen scheduler.warmup_epochs (finished epochs are kept in run_dir/last.ckpt)"
-            )
+            self._stop_diverging(f"the training loss is {loss}")
+
+    def _stop_diverging(self, what: str) -> NoReturn:
+        kept = " (finished epochs are kept in run_dir/last.ckpt)" if self.current_epoch else ""
+        raise ValueError(
+            f"{what} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
+            f"optimizer.lr or lengthen scheduler.warmup_epochs{kept}"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        within_epoch = bool(self.train_tally.batches)
-        checkpoint["train_sums"] = self.train_tally.sums() if within_epoch else None
+        if not all(weights.isfinite().all() for weights in self.parameters()):
+            self._stop_diverging("the weights are no numbers")
+        checkpoint["train_sums"] = [self.train_tally.sums(), self.penalty_tally.sums()]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if checkpoint["train_sums"]:
-            self.train_tally.earlier = checkpoint["train_sums"]
+        self.train_tally.earlier, self.penalty_tally.earlier = checkpoint["train_sums"]
 
     def on_train_epoch_end(self) -> None:
         totals = self.train_tally.close()
         self._require_number(totals["loss"])  # before the checkpoint of this epoch is written
-        self.log_dict({"train/loss": totals["loss"], "train/top1": totals["top1"]})
+        values = {"train/loss": totals["loss"], "train/top1": totals["top1"]}
         if self.penalty:
-            self.log("train/gate_penalty", self.penalty_tally.close()["loss"])
+            values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
+        self.log_dict(values, logger=False)
+        # Straight to the loggers: Lightning would do it after the checkpoint is written, and a run that goes on from
+        # there never repeats them.
+        for logger in self.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
+        # BatchNorm's statistics are each process's own until the next step: test what the checkpoint keeps.
+        share_from_first(self.net.buffers())
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch)
@@ -100,8 +116,10 @@ class Classifier(Epochwise, pl.LightningModule):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
-        logits = self.net(images)
-        self.eval_tally.add(F.cross_entropy(logits, labels), logits, labels)
+        number = len(labels)  # 0 where only other processes have images left
+        logits = self.net(images) if number else images.new_zeros(0, 1)
+        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
+        self.eval_tally.add(loss, logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
@@ -116,8 +134,21 @@ class Classifier(Epochwise, pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         defaults = self.make_optimizer(self.net.parameters()).defaults
         optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
-        self.schedule = self.make_scheduler(optimizer, num_steps, steps_per_epoch)
+        self.schedule = self.make_scheduler(optimizer, *self._num_steps())
         return optimizer
+
+    def _num_steps(self) -> tuple[int, int]:
+        """Optimizer steps of the run and of an epoch, whose last step takes the batches that remain."""
+        trainer = self.trainer
+        for name in ("max_epochs", "max_steps", "limit_train_batches"):
+            if getattr(trainer, name) == 0:
+                raise ValueError(f"trainer.{name}=0: there would be nothing to train; it must be at least 1")
+        trainer.fit_loop.setup_data()  # where max_epochs is -1, Lightning does not look at the data before
+        num_steps = trainer.estimated_stepping_batches
+        if num_steps == math.inf:
+            raise ValueError(
+                f"trainer.max_epochs={trainer.max_epochs}: without an end there is no learning-rate schedule; "
+                "set trainer.max_epochs, or trainer.max_steps"
+            )
+        return int(num_steps), math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

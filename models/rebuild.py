@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.cost import conv_macs, count, gated_layers
 from models.geometry import ConvGeometry
 from models.meta import run_on_meta
 from models.scope import Site
@@ -64,8 +65,7 @@ def survey(net: nn.Module, scope: Scope, input_shape: Shape) -> Survey:
 def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[Swap]:
     """Replace in `net` every place of `found` by its layer in `layers`; one record each convolution.
 
-    A convolution that its layer refuses is kept, with the layer's own message as the reason. Raises
-    ValueError where a replacement does not return the shape of the convolution it replaces.
+    A convolution that has no `replacement` is kept, and the reason recorded.
     """
     reasons = found.kept | {place.name: _replace(net, place, layers[place.name]) for place in found.places}
     return [Swap(name, reasons[name]) for name in found.order]
@@ -119,21 +119,42 @@ def _sites(convs: dict[str, nn.Conv2d], shapes: dict[str, _Shapes]) -> list[Site
     return [Site(name, convs[name], name == stem, sizes.index(shapes[name].output[2:]) + 1) for name in shapes]
 
 
-def _replace(net: nn.Module, place: Place, layer: Layer) -> str:
-    """Put a new layer wherever the convolution stands (a shared module stands in several places)."""
+def replacement(layer: Layer, place: Place) -> tuple[nn.Module, str]:
+    """What `layer` makes for `place`, and ""; or the convolution that is there, and why it stays.
+
+    It stays where the layer refuses it, and where it costs no more MACs than what the layer makes. Two kinds of layers
+    need not cost less: gated ones, which save as much as their gates close, and, at the same cost, a convolution
+    of another kind, such as a dilated one. Raises ValueError where the layer does not return the convolution's shape.
+    """
     try:
-        replacement = layer(*place.geometry.arguments())
+        made = layer(*place.geometry.arguments())
     except ValueError as refusal:
-        return str(refusal)
-    returned = _four(run_on_meta(replacement, place.input_shape))
+        return place.conv, str(refusal)
+    returned = _four(run_on_meta(made, place.input_shape))
     if returned != place.output_shape:
         raise ValueError(
             f"the layer for {place.name} returns {returned} where the convolution returned {place.output_shape}"
         )
+    cost = count(made, place.input_shape[1:]).macs
+    conv = conv_macs(tuple(place.conv.weight.shape), place.output_shape)
+    if cost < conv or gated_layers(made) or (cost == conv and _is_another_kind(made, place.conv)):
+        return made, ""
+    much = "more MACs than" if cost > conv else "as many MACs as"
+    return place.conv, f"{type(made).__name__} would cost {much} the convolution"
+
+
+def _is_another_kind(made: nn.Module, conv: nn.Conv2d) -> bool:
+    """Whether a convolution is made that differs from `conv`: in an argument, or in what else it does."""
+    return any(isinstance(part, nn.Conv2d) and str(part) != str(conv) for part in made.modules())
+
+
+def _replace(net: nn.Module, place: Place, layer: Layer) -> str:
+    """Put a new layer wherever the convolution stands (a shared module stands in several places)."""
+    made, reason = replacement(layer, place)
     for name, module in [*net.named_modules(remove_duplicate=False)]:
-        if module is place.conv:
-            net.set_submodule(name, replacement)
-    return ""
+        if module is place.conv and not reason:
+            net.set_submodule(name, made)
+    return reason
 
 
 def require_a_replacement(swaps: list[Swap]) -> None:

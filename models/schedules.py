@@ -1,4 +1,7 @@
-"""Learning-rate schedules in epochs, stepped after every optimizer step; timm computes them."""
+"""Learning-rate schedules in epochs, stepped after every optimizer step; timm computes them.
+
+`num_steps` and `steps_per_epoch` count optimizer steps of the run and of an epoch. The run may end within an epoch.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +15,7 @@ from torch.optim import Optimizer
 WARMUP_START = 0.1  # of the base rate, growing linearly to it
 
 
-def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, warmup_epochs: float) -> Scheduler:
+def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: int, *, warmup_epochs: float) -> Scheduler:
     """A linear warm-up to the base rate, then half a cosine to zero: `num_steps` together."""
     warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
     rest = num_steps - warmup["warmup_t"]
@@ -20,7 +23,7 @@ def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, warm
 
 
 def polynomial(
-    optimizer: Optimizer, num_steps: int, steps_per_epoch: float, *, power: float, warmup_epochs: float
+    optimizer: Optimizer, num_steps: int, steps_per_epoch: int, *, power: float, warmup_epochs: float
 ) -> Scheduler:
     """A linear warm-up to the base rate, then (1 - progress) ** `power` of it down to zero: `num_steps` together."""
     warmup = _warmup(optimizer, num_steps, steps_per_epoch, warmup_epochs)
@@ -31,7 +34,7 @@ def polynomial(
 def exponential(
     optimizer: Optimizer,
     num_steps: int,
-    steps_per_epoch: float,
+    steps_per_epoch: int,
     *,
     gamma: float,
     every_epochs: float,
@@ -48,7 +51,7 @@ def exponential(
 def multistep(
     optimizer: Optimizer,
     num_steps: int,
-    steps_per_epoch: float,
+    steps_per_epoch: int,
     *,
     milestones: Sequence[float],
     gamma: float,
@@ -68,12 +71,12 @@ def multistep(
     )
 
 
-def _warmup(optimizer: Optimizer, num_steps: int, steps_per_epoch: float, warmup_epochs: float) -> dict:
+def _warmup(optimizer: Optimizer, num_steps: int, steps_per_epoch: int, warmup_epochs: float) -> dict:
     steps = round(warmup_epochs * steps_per_epoch)
     if not 0 <= steps < num_steps:
         raise ValueError(
             f"scheduler.warmup_epochs={warmup_epochs}: the warm-up must be shorter than the run, "
-            f"{num_steps / steps_per_epoch:g} epochs"
+            f"{num_steps / steps_per_epoch:g} epochs; nearest: {(num_steps - 1) / steps_per_epoch:g}"
         )
     base = optimizer.param_groups[0]["initial_lr"]
     return {"warmup_t": steps, "warmup_lr_init": WARMUP_START * base}

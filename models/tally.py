@@ -34,7 +34,9 @@ class Tally:
         return {"loss": total / num} | {f"top{rank}": 100 * n / num for rank, n in zip(self.top, right, strict=True)}
 
     def sums(self) -> list[float]:
-        """Images, summed loss and hits of each rank over all processes; every process must ask."""
+        """Images, summed loss and hits of each rank over all processes, all of which must ask; zeros at first."""
+        if not self.batches:
+            return self.earlier
         images, losses, hits = zip(*self.batches, strict=True)
         loss = torch.stack(losses).double()
         weights = loss.new_tensor(images)

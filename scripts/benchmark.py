@@ -10,6 +10,7 @@ import json
 
 from omegaconf import DictConfig, OmegaConf
 
+from conf import binding
 from conf.launch import launch
 from conf.schema import Format
 
@@ -17,8 +18,6 @@ from conf.schema import Format
 def main(config: DictConfig) -> None:
     """Run the chosen benchmark and print one row a comparison."""
     from hydra.utils import instantiate
-
-    from conf import binding
 
     binding.check({"benchmark": OmegaConf.to_container(config.benchmark, resolve=True)})
     rows = instantiate(config.benchmark, _convert_="all")

@@ -12,6 +12,7 @@ import json
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from conf import binding
 from conf.launch import launch
 from conf.run import network_names, plain_config
 from conf.schema import CountFormat
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Build on the meta device, which takes neither memory nor data, and print the counts."""
+    plain = plain_config(config)
+    binding.check(plain)
+    # Here, not at the top: a wrong word in the command need not wait for torch.
     import torch
     from hydra.utils import instantiate
 
-    from conf import binding
     from models.build import Input, build, paper_input
 
-    plain = plain_config(config)
-    binding.check(plain)
     model = instantiate(config.model, _convert_="all")
     data = plain["data"]
     shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])

@@ -106,7 +106,7 @@ def _ours(data: str, batch_size: int, *overrides: str) -> Any:
 def _handed_over(data: ImageData) -> Loader:
     """What a device is handed: decoded, cropped and batched, to be normalised there."""
     samples = data.training_samples(1)
-    return data.train_loader(len(samples), data.decode(samples, data.training_size), seed=1, advice="")
+    return data.train_loader(len(samples), data.decode(samples, data.training_size, "train"), advice="")
 
 
 def _in_memory(batch_size: int, settings: dict[str, int]) -> dict[str, Any]:

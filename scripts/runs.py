@@ -8,13 +8,15 @@ from typing import Any
 
 from hydra import compose
 
+from conf.identity import NOT_PART, identifying
 from conf.run import plain_config
 from scripts.published import Row
 
 RESULTS = Path(__file__).parents[1] / "results"
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
-RECIPE = ("model", "optimizer", "scheduler", "label_smoothing", "gate_penalty")
-PLACE = {"root", "num_workers"}  # of the data: where and how they are read
+# Beside what does not identify a run at all: what a recipe leaves to whoever runs it.
+FREE = {f"trainer.{key}" for key in ("precision", "accelerator", "devices", "num_nodes", "strategy", "deterministic")}
+FREE |= {"seed", "channels_last", "compile"}
 
 
 def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
@@ -42,20 +44,17 @@ def _recipe(*overrides: str) -> dict[str, Any]:
 def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a run of `config` followed the recipe of `wanted`, on whatever machine and with whatever seed.
 
-    The record of an older version may lack what has come since: null and zero are as good as absent.
+    The record of an older version may lack what has come since: a null, a zero and, in the data, any value are as
+    good as no key.
     """
     data, wanted_data = config["data"], wanted["data"]
-    return (
-        all(_given(config.get(part)) == _given(wanted[part]) for part in RECIPE)
-        and config["trainer"]["max_epochs"] == wanted["trainer"]["max_epochs"]
-        and all(data[key] == wanted_data[key] for key in (data.keys() & wanted_data.keys()) - PLACE)
-    )
+    shared = (data.keys() & wanted_data.keys()) - {key for key in data if f"data.{key}" in NOT_PART}
+    return _decided(config) == _decided(wanted) and all(data[key] == wanted_data[key] for key in shared)
 
 
-def _given(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _given(item) for key, item in value.items() if _given(item)}
-    return value or {}
+def _decided(config: dict[str, Any]) -> dict[str, Any]:
+    leaves = identifying(config)
+    return {key: leaves[key] for key in leaves if leaves[key] and key not in FREE and not key.startswith("data.")}
 
 
 def _quantity(run: dict[str, Any], quantity: str) -> float:

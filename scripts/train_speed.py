@@ -77,8 +77,8 @@ def through_train(net: nn.Module, batches: "_Repeat") -> float:
         parts = instantiate(plain, _convert_="all", trainer=None) | {"data": _Ready(batches)}
         _, *shape = batches.batch[0].shape
         cost = count(net, (shape[0], shape[1], shape[2]))
-        identity = {"model": "benchmark", "layer": "conv", "data": "fake", "seed": 1}
-        run = Run(identity, {str(key): value for key, value in plain.items()}, Path(folder))
+        names = {"model": "benchmark", "layer": "conv", "data": "fake", "seed": 1}
+        run = Run(names, {str(key): value for key, value in plain.items()}, Path(folder))
         result = fit(run, parts, Built(net, [], cost, cost, None))
     assert result is not None
     return result["train_images_per_second"]

@@ -6,6 +6,10 @@ output shape, odd sizes included. Refuses in `__init__` what it cannot do, with 
 the argument, its value, the rule and the nearest value that works. Knows torch and
 models.geometry, nothing else: no printing, no configuration, no neighbours.
 
+**Cheap.** Where a layer costs as many MACs as the convolution or more, the convolution stays, with that as the reason
+(models/rebuild.py); no layer checks it. A gated layer need not cost less, nor a convolution of another kind, at equal
+cost, such as a dilated one.
+
 **Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, what closed
 positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
 BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
@@ -28,7 +32,8 @@ itself (`projection`) and has a knob, that one is used.
 learning rate times that number and without weight decay (models/param_groups.py).
 
 **Initialisation.** models/init.py gives every convolution and BatchNorm its start. A module with a method
-`init_from_batch(x)` is called before the first step with its input of the first training batch.
+`init_from_batch(x)` is called before the first step with its input of the first training batch, in the network's own
+precision. What it does to its parameters stays; buffers, such as running statistics, are put back.
 
 Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
 """

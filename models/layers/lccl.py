@@ -97,7 +97,7 @@ class LCCL(nn.Module):
         """
         if self.gate.offset is None:
             return
-        y = self.conv(x)
+        y = _solvable(self.conv(x))
         y = y - y.mean((0, 2, 3), keepdim=True)
         strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
         shared = self.gate.conv.out_channels == 1
@@ -142,15 +142,20 @@ class Gate(nn.Module):
         """
         g = ConvGeometry.of(self.conv)
         an_image = g.in_channels * math.prod(g.kernel_size) * math.prod(target.shape[2:])
-        x, target = (images[: max(1, MOST_INPUTS // an_image)] for images in (x, target))
+        x, target = (_solvable(images[: max(1, MOST_INPUTS // an_image)]) for images in (x, target))
         if any(self.margins):
             x = F.pad(x, self.margins)
         windows = F.unfold(x, g.kernel_size, g.dilation, g.padding, g.stride)  # N, m k^2, H' W'
         seen = windows.transpose(0, 1).flatten(1).chunk(g.groups)  # each m k^2 / groups, N H' W'
         wanted = target.transpose(0, 1).flatten(1).chunk(g.groups)  # each n / groups, N H' W'
         fitted = torch.cat([_ridge(*pair) for pair in zip(seen, wanted, strict=True)])
-        length = self.conv.weight.flatten(1).norm(dim=1, keepdim=True)
+        length = _solvable(self.conv.weight).flatten(1).norm(dim=1, keepdim=True)
         self.conv.weight.copy_((F.normalize(fitted) * length).view_as(self.conv.weight))
+
+
+def _solvable(tensor: Tensor) -> Tensor:
+    """In float32 where its type is smaller: no solver takes half precision, nor would its sums be any good."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _ridge(x: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,12 @@ from torch.nn import functional as F
 
 from models.geometry import ConvGeometry
 
-LONGEST = 32  # of a leading grid dimension chosen here: finer grids run no faster than a dense convolution
+# Of the grids chosen here: finer ones run no faster than a dense convolution.
+LONGEST = 32  # of a leading dimension
+MOST_BLOCKS = 64  # the product of the leading dimensions; a forward pass copies each input kept * blocks times
+MOST_DIMS = 4
+
+Sizes = tuple[int, ...]
 
 
 class Subdivided(nn.Module):
@@ -22,9 +27,11 @@ class Subdivided(nn.Module):
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs: H' W' k^2 n c_1 ... c_s for n outputs, against H' W' k^2 m n of the convolution with m inputs.
 
-    `grid` and `window` are the d_t and c_t. Left out, they are the grid of `num_dims` dimensions and the window,
-    whole in the last dimension and at least two wide in the others, that come nearest to `kept`, the fraction of
-    all connections; of equals the smallest grid, which runs fastest.
+    `grid` and `window` are the d_t and c_t. Left out, they are the grid of `num_dims` dimensions, 2 to 4, and the
+    window that come nearest to `kept`, the fraction of all connections; of equals the smallest, which run fastest.
+    The window is whole in the last dimension; in the others it is at least two wide and, unless `kept` is 1, smaller
+    than the grid. They have at most 32 channels each and 64 together. In three and four dimensions none is a single
+    channel, so that 4-D takes 54 channels at least, and 128 of a power of two.
     Differs: the paper has m = n. Here the leading dimensions divide both m and n and the last one takes the rest,
     m_s inputs and n_s outputs; output j_s begins at input floor(j_s m_s / n_s).
     """
@@ -105,41 +112,59 @@ class Subdivided(nn.Module):
         return math.prod(output_shape) * math.prod(self.weight.shape[1:])
 
 
-def _choose(in_channels: int, out_channels: int, num_dims: int, kept: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _choose(in_channels: int, out_channels: int, num_dims: int, kept: float) -> tuple[Sizes, Sizes]:
     """The grid and window nearest to `kept`; of equals the one that repeats its inputs least."""
-    if num_dims < 2:
-        raise ValueError(f"num_dims={num_dims}: a grid has at least two dimensions; nearest: 2")
+    if not 2 <= num_dims <= MOST_DIMS:
+        near = 2 if num_dims < 2 else MOST_DIMS
+        raise ValueError(f"num_dims={num_dims}: a grid has from two to {MOST_DIMS} dimensions; nearest: {near}")
     if not 0 < kept <= 1:
         raise ValueError(f"kept={kept}: a fraction of the connections, above 0 and at most 1; nearest: 0.25")
-    common = math.gcd(in_channels, out_channels)
-    sizes = [size for size in range(1, min(common, LONGEST) + 1) if common % size == 0]
-    choices = [
-        (leading, reach)
-        for leading in itertools.product(sizes, repeat=num_dims - 1)
-        if common % math.prod(leading) == 0
-        for reach in itertools.product(*(range(min(2, size), size + 1) for size in leading))
-    ]
+    choices = list(_choices(in_channels, out_channels, num_dims, kept))
+    if not choices:
+        raise ValueError(
+            f"in_channels={in_channels} shares with out_channels={out_channels} the divisor "
+            f"{math.gcd(in_channels, out_channels)}, too small for a grid of {num_dims} dimensions that keeps {kept} "
+            f"of the connections; nearest: {_nearest(in_channels, out_channels, num_dims, kept)}"
+        )
     leading, reach = min(
         choices,
         key=lambda c: (abs(math.prod(c[1]) / math.prod(c[0]) - kept), math.prod(c[1]), max(c[0])),
     )
-    if reach == leading and kept < 1:
-        near = [width for width in range(3, 2 * in_channels + 8) if math.gcd(width, out_channels) > 2]
-        raise ValueError(
-            f"in_channels={in_channels} shares with out_channels={out_channels} the divisor {common}, too small for a "
-            f"grid that keeps {kept} of the connections; nearest: "
-            + (f"{min(near, key=lambda width: abs(width - in_channels))}" if near else "kept=1")
-        )
     last = in_channels // math.prod(leading)
     return (*leading, last), (*reach, last)
 
 
-def _check(grid: tuple[int, ...], window: tuple[int, ...], in_channels: int, out_channels: int) -> None:
+def _choices(in_channels: int, out_channels: int, num_dims: int, kept: float) -> Iterator[tuple[Sizes, Sizes]]:
+    """Every grid and window of these channels, without their last dimension."""
+    common = math.gcd(in_channels, out_channels)
+    least = 1 if num_dims == 2 else 2  # a line of channels and the whole convolution count as two dimensions
+    sizes = [size for size in range(least, min(common, LONGEST) + 1) if common % size == 0]
+    for leading in itertools.product(sizes, repeat=num_dims - 1):
+        blocks = math.prod(leading)
+        if blocks > MOST_BLOCKS or common % blocks or min(in_channels, out_channels) < least * blocks:
+            continue
+        if kept == 1:
+            yield leading, leading
+        else:
+            yield from ((leading, reach) for reach in itertools.product(*(range(2, size) for size in leading)))
+
+
+def _nearest(in_channels: int, out_channels: int, num_dims: int, kept: float) -> str:
+    """The number of inputs (of both, where they are equal) that has a grid; else fewer dimensions or everything."""
+    square = in_channels == out_channels
+    for width in sorted(range(1, 2 * (in_channels + out_channels) + 64), key=lambda width: abs(width - in_channels)):
+        if any(_choices(width, width if square else out_channels, num_dims, kept)):
+            return f"{width} of both" if square else f"{width}"
+    fewer = [dims for dims in range(2, num_dims) if any(_choices(in_channels, out_channels, dims, kept))]
+    return f"num_dims={max(fewer)}" if fewer else "num_dims=2, kept=1"
+
+
+def _check(grid: Sizes, window: Sizes, in_channels: int, out_channels: int) -> None:
     leading = math.prod(grid[:-1])
     if math.prod(grid) != in_channels or out_channels % leading:
         raise ValueError(
             f"grid={grid}: its product must be in_channels={in_channels} and that of all but the last dimension divide "
-            f"out_channels={out_channels}; nearest: {_choose(in_channels, out_channels, len(grid), 1.0)[0]}"
+            f"out_channels={out_channels}; nearest: {(*(1 for _ in grid[1:]), in_channels)}"
         )
     if len(window) != len(grid) or not all(1 <= c <= d for c, d in zip(window, grid, strict=False)):
         raise ValueError(f"window={window}: one number from 1 to its size for each dimension of grid={grid}")

@@ -44,9 +44,8 @@ def fit(seconds_a_batch: float, seconds_a_step: float, num_images: int, epochs: 
             CLOCK.now += seconds_a_batch
             yield index[:, None].float(), index
 
-    loader = Loader(
-        num_images, 2, fetch, process=Process(0, 1), seed=1, epoch=lambda: trainer.current_epoch, advice="buy a disk"
-    )
+    place = {"epoch": lambda: trainer.current_epoch, "done": lambda: 0}
+    loader = Loader(num_images, 2, fetch, process=Process(0, 1), seed=1, advice="buy a disk", **place)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -67,10 +66,10 @@ def test_waiting_is_measured_once_and_above_a_tenth_comes_with_advice(
         fit(batch, step, 60, 2)
     lines = [record.message for record in caplog.records if record.name == "callbacks.data_wait"]
     advice = ["to wait less: buy a disk"] if percent > 10 else []
-    assert lines == [f"waiting for data: {percent}% of the time of 29 steps", *advice]
+    assert lines == [f"waiting for data: {percent}% of the time of 29 batches", *advice]
 
 
-def test_it_stops_after_a_hundred_steps(caplog) -> None:
+def test_it_stops_after_a_hundred_batches(caplog) -> None:
     with caplog.at_level("INFO", "callbacks.data_wait"):
         fit(0.0, 0.01, 300, 1)
-    assert "of the time of 100 steps" in caplog.text
+    assert "of the time of 100 batches" in caplog.text

@@ -38,11 +38,10 @@ def test_counts_every_position_of_every_image(knobs) -> None:
     net.eval()
     cost, layers = count(net, (1, 16, 16)), gated_layers(net)
     assert len(layers) == 6
-    counter = GateCounter({name: cost.macs_of(f"{name}.conv") for name in layers}, cost.macs)
+    counter = GateCounter(net, cost)
     maps: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
     for name, layer in layers.items():
         gate = layer.get_submodule("gate")
-        gate.register_forward_hook(counter.hook(name))
         gate.register_forward_hook(lambda module, args, output, name=name: maps[name].append(output))
     images = torch.randn(23, 1, 16, 16)
     for batch in images.split(10):
@@ -65,15 +64,63 @@ def test_counts_every_position_of_every_image(knobs) -> None:
 
 @pytest.mark.parametrize(("offset", "zero_fraction"), [(-100.0, 1.0), (100.0, 0.0)])
 def test_closed_gates_leave_the_gates_own_cost_and_open_ones_everything(offset: float, zero_fraction: float) -> None:
-    layer = LCCL(8, 8, 3, padding=1, gate_offset=offset).eval()
-    cost = count(layer, (8, 6, 6))
-    counter = GateCounter({"": cost.macs_of("conv")}, cost.macs)
-    layer.gate.register_forward_hook(counter.hook(""))
-    layer(torch.randn(5, 8, 6, 6))
+    net = nn.Sequential(LCCL(8, 8, 3, padding=1, gate_offset=offset)).eval()
+    cost = count(net, (8, 6, 6))
+    counter = GateCounter(net, cost)
+    net(torch.randn(5, 8, 6, 6))
     report = counter.report()
-    assert report.zero_fraction == {"": zero_fraction}
-    assert report.macs_mean == (cost.macs_of("gate") if zero_fraction else cost.macs)
+    assert report.zero_fraction == {"0": zero_fraction}
+    assert report.macs_mean == (cost.macs_of("0.gate") if zero_fraction else cost.macs)
     assert report.macs_std == 0
+
+
+class Tangled(nn.Module):
+    """The last by name runs first; one layer runs twice, at two sizes; one never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a_shared = LCCL(4, 4, 3, padding=1, gate_channels="each", gate_kernel="1x1")
+        self.b_unused = LCCL(4, 4, 3, padding=1)
+        self.c_strided = LCCL(3, 4, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a_shared(self.a_shared(self.c_strided(x))[:, :, ::3, ::2])
+
+
+def test_layers_run_in_any_order_and_several_times() -> None:
+    net = Tangled().eval()
+    cost = count(net, (3, 12, 16))
+    maps: dict[str, list[torch.Tensor]] = {"a_shared": [], "c_strided": []}
+    for name in maps:
+        gate = net.get_submodule(name).get_submodule("gate")
+        gate.register_forward_hook(lambda module, args, output, name=name: maps[name].append(output.detach()))
+    counter = GateCounter(net, cost)
+    for images in torch.randn(7, 3, 12, 16).split(4):
+        net(images)
+    counter.close()
+    net(torch.randn(2, 3, 12, 16))
+    report = counter.report()
+
+    (first, second, *last), (strided, other, _) = maps["a_shared"], maps["c_strided"]
+    assert first.shape[2:] == (6, 8)
+    assert second.shape[2:] == (2, 4)
+    saved = [
+        # Positions closed, times the MACs of one: 9 x 3 x 4 for all outputs, 9 x 4 for one output.
+        9 * 3 * 4 * (outer == 0).flatten(1).sum(1) + 9 * 4 * sum((map_ == 0).flatten(1).sum(1) for map_ in inner)
+        for outer, inner in ((strided, (first, second)), (other, last[:2]))
+    ]
+    remaining = (cost.macs - torch.cat(saved)).double()
+    assert (torch.cat(saved) > 0).sum() > 0
+    assert (report.num_images, report.macs_mean) == (7, remaining.mean().item())
+    assert report.macs_std == pytest.approx(remaining.std(correction=0).item())
+    closed, elements = (
+        sum(int((map_ == 0).sum()) for map_ in maps["a_shared"][:4]),
+        sum(map_.numel() for map_ in maps["a_shared"][:4]),
+    )
+    assert report.zero_fraction == {
+        "a_shared": closed / elements,
+        "c_strided": (torch.cat([strided, other]) == 0).double().mean().item(),
+    }
 
 
 def test_a_compiled_network_is_counted_and_its_dead_gates_are_named(caplog) -> None:

@@ -1,7 +1,5 @@
 """Every YAML composes and fits the signatures it names; what does not fit is explained."""
 
-from typing import Any
-
 import pytest
 
 from conf import binding
@@ -11,31 +9,57 @@ GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "callbacks", "lo
 EVERY = [(group, choice) for group in GROUPS for choice in choices(group)]
 EVERY += [("experiment", choice) for choice in choices("experiment")]
 NEEDS = {
-    "timm": ["model.backbone.name=resnet10t"],
-    "torchvision": ["model.backbone.name=alexnet"],
-    "stages": ["model.scope.stages=[1]"],
-    "names": ["model.scope.patterns=[a]"],
-    "image_folder": ["data.num_classes=6"],
+    ("model/backbone", "timm"): ["model.backbone.name=resnet10t"],
+    ("optimizer", "timm"): ["optimizer.name=lamb"],
+    ("model/backbone", "torchvision"): ["model.backbone.name=alexnet"],
+    ("model/scope", "stages"): ["model.scope.stages=[1]"],
+    ("model/scope", "names"): ["model.scope.patterns=[a]"],
+    ("data", "image_folder"): ["data.num_classes=6"],
 }
 
 
 @pytest.mark.parametrize(("group", "choice"), [*EVERY, *(("model/scope", scope) for scope in choices("model/scope"))])
 def test_every_choice_composes_and_binds(plain, group: str, choice: str) -> None:
-    binding.check(plain(f"{group}={choice}", "run_dir=here", *NEEDS.get(choice, [])))
+    binding.check(plain(f"{group}={choice}", "run_dir=here", *NEEDS.get((group, choice), [])))
 
 
 WRONG = [
-    ("+optimizer.lerning_rate=1", "optimizer.lerning_rate: SGD takes no such argument; there are: dampening"),
+    ("optimizer.lerning_rate=1", "optimizer.lerning_rate: SGD takes no such argument; there are: dampening"),
     ("+optimizer.nestrov=true", "optimizer.nestrov: SGD takes no such argument; did you mean nesterov"),
-    ("+model.layer.dept=2", "model.layer.dept: SIC takes no such argument; did you mean depth"),
-    ("+trainer.max_epoch=2", "trainer.max_epoch: Trainer takes no such argument; did you mean max_epochs"),
-    ("model.layer.depth=two", "model.layer.depth='two': str is not an instance of int"),
-    ("data.batch_size=big", "data.batch_size='big': str is not"),
-    ("data.mean=[a]", "data.mean="),
-    ("optimizer.lr=fast", "optimizer.lr='fast'"),
-    ("model.backbone.shortcut=C", "model.backbone.shortcut='C'"),
-    ("trainer.max_epochs=[1]", r"trainer.max_epochs=\[1\]"),
-    ("+callbacks.checkpoint.every=1", "callbacks.checkpoint.every: Last takes no such argument"),
+    ("model.layer.dept=2", "model.layer.dept: SIC takes no such argument; did you mean depth"),
+    ("trainer.max_epoch=2", "trainer.max_epoch: Trainer takes no such argument; did you mean max_epochs"),
+    ("data.load.root=x", "data.load.root: digits takes no such argument$"),
+    ("optimizer.params=[1]", "optimizer.params: SGD takes no such argument"),
+    ("model.layer.depth=two", "model.layer.depth=two: must be a whole number$"),
+    ("data.batch_size=big", "data.batch_size=big: must be a whole number$"),
+    ("data.batch_size=", "data.batch_size='': must be a whole number$"),
+    ("data.batch_size=true", "data.batch_size=true: must be a whole number$"),
+    ("data.mean=[a]", r"data.mean=\[\"a\"\]: must be a list \(a number\)$"),
+    ("data.mean=0.5", r"data.mean=0.5: must be a list \(a number\)$"),
+    ("data.flip=rnadom", "data.flip=rnadom: no such choice; did you mean random"),
+    ("optimizer.lr=fast", "optimizer.lr=fast: must be a number$"),
+    ("optimizer.lr=null", "optimizer.lr=null: must be a number$"),
+    ("optimizer.fused=1", "optimizer.fused=1: must be true or false or null$"),
+    ("model.backbone.shortcut=C", "model.backbone.shortcut=C: no such choice; there are: A, B"),
+    ("trainer.max_epochs=x", "trainer.max_epochs=x: must be a whole number or null$"),
+    ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number or null$"),
+    ("trainer.max_epochs=[1]", r"trainer.max_epochs=\[1\]: must be a whole number or null$"),
+    ("trainer.gradient_clip_val=x", "trainer.gradient_clip_val=x: must be a whole number or a number or null$"),
+    ("trainer.precision=bf16mixed", "trainer.precision=bf16mixed: no such choice; did you mean bf16-mixed"),
+    ("trainer.logger=false", "trainer.logger: set logger=... instead"),
+    ("model.backbone.num_classes=7", "model.backbone.num_classes: set data.num_classes=... instead"),
+    ("callbacks.checkpoint.every=1", "callbacks.checkpoint.every: Last takes no such argument"),
+    ("callbacks.chekpoint.every_steps=1", "callbacks.chekpoint: no such key; did you mean checkpoint"),
+    ("callbacks.ema.decay=0.9", "callbacks.ema: no such key; there are: checkpoint, data_wait, progress"),
+    ("logger.csv=1", "logger.csv: no such key; there are: tensorboard"),
+    ("~optimizer", "optimizer: nothing is chosen; choose one with optimizer=..."),
+    ("~model/layer", "model.layer: nothing is chosen; choose one with model/layer=..."),
+    ("~scheduler.warmup_epochs", "scheduler.warmup_epochs needs a value: scheduler.warmup_epochs=..."),
+    (
+        "model.layer._target_=torch.nn.Conv",
+        "model.layer._target_=torch.nn.Conv: module 'torch.nn' has no attribute 'Conv'$",
+    ),
+    ("model.layer._target_=nowhere.Conv", "model.layer._target_=nowhere.Conv: No module named 'nowhere'$"),
 ]
 
 
@@ -45,6 +69,38 @@ def test_what_does_not_fit_is_explained(plain, override: str, message: str) -> N
         binding.check(plain(override, "run_dir=here"))
 
 
-def test_whole_numbers_are_numbers(plain) -> None:
-    config: dict[str, Any] = plain("optimizer.lr=1", "scheduler.warmup_epochs=0", "run_dir=here")
-    binding.check(config)
+def test_loggers_take_their_names_from_the_run_directory(plain) -> None:
+    wandb = plain("logger=wandb", "run_dir=/scratch/my runs/a")["logger"]["wandb"]
+    assert (wandb["name"], wandb["id"], wandb["mode"]) == ("/scratch/my runs/a", "scratch-my-runs-a", "offline")
+    mlflow = plain("logger=mlflow", "run_dir=runs/a")["logger"]["mlflow"]
+    assert (mlflow["run_name"], mlflow["tracking_uri"]) == ("runs/a", "sqlite:///runs/mlflow.db")
+    assert list(plain("logger=csv", "run_dir=here")["logger"]) == ["csv"]
+
+
+def test_loggers_follow_their_own_environment_variables(plain, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert plain("logger=wandb", "run_dir=here")["logger"]["wandb"]["mode"] == "online"
+    assert plain("logger=mlflow", "run_dir=here")["logger"]["mlflow"]["tracking_uri"] == "http://server:5000"
+
+
+RIGHT = [
+    "optimizer.lr=1",
+    "scheduler.warmup_epochs=0",
+    "optimizer.maximize=true",
+    "trainer.gradient_clip_val=1",
+    "trainer.limit_train_batches=0.5",
+    "trainer.devices=[0,1]",
+    "trainer.devices=2",
+    "trainer.precision=16",
+    "trainer.deterministic=warn",
+    "+trainer.profiler=simple",
+    "data.flip=null",
+    "model.layer.depthwise_kernel_size=5",
+    "~logger",
+]
+
+
+@pytest.mark.parametrize("override", RIGHT)
+def test_what_fits_needs_no_plus(plain, override: str) -> None:
+    binding.check(plain(override, "run_dir=here"))

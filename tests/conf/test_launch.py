@@ -1,7 +1,10 @@
 """What a user sees when the command is wrong: one message, at once, and a non-zero exit."""
 
+import resource
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +18,16 @@ def train(*arguments: str) -> subprocess.CompletedProcess:
 MISTAKES = [
     ("model=resnet20_sicc", "error: model=resnet20_sicc: no such choice; did you mean resnet20_sic, "),
     ("model/layer=sci", "error: model/layer=sci: no such choice; did you mean sic?"),
-    ("optimizer=adam", "error: optimizer=adam: no such choice; there are: rmsprop, sgd"),
-    ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: no such key; there are: fused, lr, "),
-    ("trainer.max_epoch=1", "error: trainer.max_epoch: no such key; did you mean max_epochs?"),
+    ("optimizer=adam", "error: optimizer=adam: no such choice; did you mean adamw?"),
+    ("optimizer=timm", "error: optimizer.name needs a value: optimizer.name=..."),
+    ("optimizer.lerning_rate=1", "error: optimizer.lerning_rate: SGD takes no such argument; there are: dampening, "),
+    ("trainer.max_epoch=1", "error: trainer.max_epoch: Trainer takes no such argument; did you mean max_epochs, "),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),
     ("+foo=1", "error: foo: no such key; there are: callbacks, "),
     ("+model.foo=1", "error: model.foo: no such key; there are: backbone, budget_macs, budget_ratio, layer, scope"),
     ("seed=one", "error: seed: Value 'one' of type 'str' could not be converted to Integer"),
     ("model/scope=names", "error: model.scope.patterns needs a value: model.scope.patterns=..."),
+    ("optimizer.lr=fast", "error: optimizer.lr=fast: must be a number\n"),
     ("seed=1,2", "error: Ambiguous value for argument 'seed=1,2'"),
 ]
 
@@ -34,6 +39,19 @@ def test_a_mistake_ends_in_one_message(argument: str, message: str) -> None:
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_a_missing_package_is_named_and_how_to_install_it(tmp_path: Path, package: str) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    done = train(f"logger={package}", f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert f"error: logger.{package}: Requirement '{package}>=" in done.stderr
+    assert f"pip install -U '{package}>=" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_traceback_is_there_on_request(monkeypatch) -> None:
@@ -51,3 +69,10 @@ def test_help_lists_the_choices() -> None:
 def test_nothing_heavy_is_imported_before_the_configuration_is_known() -> None:
     code = "import sys, train; sys.exit(any(name in sys.modules for name in ('torch', 'pytorch_lightning', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_wrong_type_is_found_without_importing_torch() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert train("data.batch_size=big").returncode == 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # seconds, whatever else runs

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from conf import schema
-from conf.run import Run, claim, refuse_foreign, settle
+from conf.run import Run, attempt, claim, finished, settle
 from tests.conftest import ROOT
 
 
@@ -16,9 +16,10 @@ def settled(*overrides: str) -> Run:
     schema.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         config = compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    del config.hydra
-    return settle(config)
+        config.hydra.job.config_name = "train"  # as hydra.main has it
+        HydraConfig.instance().set_config(config)
+        del config.hydra
+        return settle(config)
 
 
 def test_one_directory_for_one_configuration_and_seed() -> None:
@@ -43,25 +44,79 @@ NAMES = [
     (["model/backbone=vgg16", "model/layer=lccl"], "vgg16_lccl"),
     (["model/scope=all"], "resnet20_sic_all"),
     (["model/backbone=timm", "model.backbone.name=regnety_004"], "regnety_004_sic"),
+    (["model.backbone.depth=26"], "resnet20_sic_backbone.depth26"),
+    (["model/layer=ghost", "model.budget_ratio=3"], "resnet20_ghost_budget_ratio3"),
+    (["model/scope=stages", "model.scope.stages=[2,3]"], "resnet20_sic_stages_scope.stages2-3"),
+    (
+        ["model=resnet34_sic", "model.budget_ratio=null", "model.layer.depth=2"],
+        "resnet34_sic_budget_ratio-null_layer.depth2",
+    ),
+    (["experiment=mobilenet/imagenet_v1"], "mobilenetv1"),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "name"), NAMES)
 def test_a_preset_with_other_parts_gets_another_name(overrides: list[str], name: str) -> None:
-    assert settled(*overrides).identity["model"] == name
+    assert settled(*overrides).names["model"] == name
 
 
 def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
-    mine = settled(f"run_dir={tmp_path / 'run'}")
-    claim(mine)
+    where = f"run_dir={tmp_path / 'run'}"
+    claim(settled(where))
     (tmp_path / "run" / "last.ckpt").write_text("")
-    refuse_foreign(mine)  # the same run again: to resume
-    claim(mine)
+    claim(settled(where))  # the same run again: to resume
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
-    with pytest.raises(ValueError, match="holds a run with another configuration .* choose another run_dir"):
-        refuse_foreign(settled(f"run_dir={tmp_path / 'run'}", "seed=2"))
+    with pytest.raises(ValueError, match=r"another configuration \(seed=1 there and 2 here\); choose another run_dir"):
+        settled(where, "seed=2")
     (tmp_path / "run" / "last.ckpt").unlink()
-    refuse_foreign(settled(f"run_dir={tmp_path / 'run'}", "seed=2"))  # nothing is lost
+    settled(where, "seed=2")  # nothing is lost
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"top1": 99}', '{"config": '])
+def test_a_foreign_result_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"result.json.*; move it away or choose another run_dir"):
+        settled(f"run_dir={tmp_path}")
+
+
+def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
+    made = settled(f"run_dir={tmp_path / 'here'}")
+    claim(made)
+    (tmp_path / "here" / "result.json").write_text(json.dumps({"config": made.config}))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert finished(settled(f"run_dir={tmp_path / 'there'}"))
+
+
+def test_a_run_can_be_given_more_epochs(tmp_path: Path) -> None:
+    where, run = f"run_dir={tmp_path}", settled(f"run_dir={tmp_path}")
+    claim(run)
+    (tmp_path / "result.json").write_text(json.dumps({"config": run.config}))
+    with pytest.raises(ValueError, match=r"trainer.max_epochs=40 there and 60 here.*where last.ckpt is there"):
+        settled(where, "trainer.max_epochs=60")
+    (tmp_path / "last.ckpt").write_text("")
+    for other in (["trainer.max_epochs=30"], ["trainer.max_epochs=60", "optimizer.lr=0.2"]):
+        with pytest.raises(ValueError, match="Only trainer.max_epochs may change, to more"):
+            settled(where, *other)
+    longer = settled(where, "trainer.max_epochs=60")
+    assert longer.extension == {"extended_from": [40]}
+    assert not finished(longer)
+    claim(longer)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.ckpt", "result_40_epochs.json"]
+    claim(settled(where, "trainer.max_epochs=60"))  # killed, and the same command again
+    assert settled(where, "trainer.max_epochs=80").extension == {"extended_from": [40, 60]}
+
+
+def test_a_failed_run_says_so_in_its_directory_until_it_is_tried_again(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(ValueError, match="nothing was made"), attempt(run):
+        raise ValueError("nothing was made")
+    assert not (tmp_path / "run").exists()
+    claim(run)
+    with pytest.raises(ValueError, match="is nan"), attempt(run):
+        raise ValueError("the loss is nan")
+    assert (tmp_path / "run" / "failed.txt").read_text() == "ValueError: the loss is nan\n"
+    claim(run)
+    assert not (tmp_path / "run" / "failed.txt").exists()
 
 
 def test_an_unwritable_directory_is_explained(tmp_path: Path) -> None:

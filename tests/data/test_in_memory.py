@@ -30,10 +30,26 @@ DIGITS = {
 }
 
 
-def set_up(load: Callable = digits, *, rank: int = 0, world_size: int = 1, epoch: int = 0, **changes) -> InMemoryData:
+def set_up(
+    load: Callable = digits,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    epoch: int = 0,
+    done: int = 0,
+    overfit: int = 0,
+    **changes,
+) -> InMemoryData:
     data = InMemoryData(".", load, **{**DIGITS, **changes})
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size, current_epoch=epoch)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        global_rank=rank,
+        world_size=world_size,
+        current_epoch=epoch,
+        num_training_batches=overfit or 20,
+        overfit_batches=overfit,
+        fit_loop=SimpleNamespace(batch_idx=done - 1),
+    )
     data.setup("fit")
     return data
 
@@ -71,13 +87,18 @@ def test_an_epoch_is_a_function_of_seed_and_epoch() -> None:
     assert not torch.equal(first, images(set_up(epoch=3).train_dataloader()))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_evaluation_sees_each_image_once_on_any_number_of_processes(world_size: int) -> None:
-    seen = [images(set_up(rank=rank, world_size=world_size).test_dataloader()) for rank in range(world_size)]
-    expected = images(set_up().test_dataloader())
-    together = torch.cat(seen)
-    assert together.shape == expected.shape
-    assert torch.equal(together.sum(0), expected.sum(0)) or torch.allclose(together.sum(0), expected.sum(0), rtol=1e-4)
+@pytest.mark.parametrize(("world_size", "val_fraction"), [(1, 0.1), (2, 0.1), (3, 0.1), (7, 0.1), (7, 0.002)])
+def test_evaluation_sees_each_image_once_on_any_number_of_processes(world_size: int, val_fraction: float) -> None:
+    """Each process in as many batches, of its share of a batch; seven processes also with three images."""
+    options = {"world_size": world_size, "val_fraction": val_fraction}
+    batches = [list(set_up(rank=rank, **options).val_dataloader()) for rank in range(world_size)]
+    assert len({len(part) for part in batches}) == 1
+    sizes = [len(labels) for part in batches for _, labels in part]
+    assert max(sizes) <= 64 // world_size
+    assert sum(sizes) == len(set_up(**options).val_index)
+    seen = torch.cat([batch for part in batches for batch, labels in part if len(labels)])
+    expected = images(set_up(val_fraction=val_fraction).val_dataloader())
+    torch.testing.assert_close(seen.sum(0), expected.sum(0), rtol=1e-4, atol=1e-4)
 
 
 def test_processes_share_a_training_batch() -> None:
@@ -87,23 +108,33 @@ def test_processes_share_a_training_batch() -> None:
     shared = [torch.cat([label for _, label in half.train_dataloader()]) for half in halves]
     assert torch.equal(labels[0::2], shared[0])
     assert torch.equal(labels[1::2], shared[1])
-    with pytest.raises(ValueError, match="data.batch_size=64 must be a multiple of the 3 processes"):
+    with pytest.raises(ValueError, match="data.batch_size=64 must be a multiple of the 3 processes; nearest: 63"):
         set_up(world_size=3).train_dataloader()
 
 
 def test_an_epoch_goes_on_where_it_stopped() -> None:
     options = {"epoch": 2, "flip": "alternating", "cutout": 4, "mixup": 0.2, "cutmix": 1.0}
     straight = list(set_up(**options).train_dataloader())
-    loader = set_up(**options).train_dataloader()
-    batches = iter(loader)
-    for _ in range(7):
-        next(batches)
-    resumed = set_up(**options).train_dataloader()
-    resumed.load_state_dict(loader.state_dict())
+    resumed = set_up(done=7, **options).train_dataloader()
     for (images_, labels), (expected, expected_labels) in zip(resumed, straight[7:], strict=True):
         assert torch.equal(images_, expected)
         assert torch.equal(labels, expected_labels)
-    assert len(list(resumed)) == len(straight)  # the next epoch is whole again
+
+
+def test_batches_to_overfit_stay_the_same() -> None:
+    torch.manual_seed(1)
+    first, later = (images(set_up(epoch=epoch, overfit=2).train_dataloader()) for epoch in (0, 5))
+    assert torch.equal(first, later)
+
+
+def test_a_sample_is_what_training_begins_with_whatever_became_of_the_generator() -> None:
+    torch.manual_seed(1)
+    data = set_up(epoch=3)
+    expected = [batch for batch, _ in data.train_dataloader()]
+    torch.manual_seed(2)
+    assert torch.equal(torch.cat([batch for batch, _ in data.training_sample(100)]), torch.cat(expected[:2]))
+    assert len(list(data.training_sample(10**6))) == len(expected)
+    assert len(list(set_up(overfit=3).training_sample(10**6))) == 3
 
 
 def test_what_happens_to_an_image_does_not_depend_on_the_number_of_processes() -> None:
@@ -131,6 +162,8 @@ def test_mismatches_are_explained() -> None:
         set_up(channels=3, mean=[0.3] * 3, std=[0.3] * 3)
     with pytest.raises(ValueError, match="data.batch_size=2000: there are only 1293 training images"):
         set_up(batch_size=2000).train_dataloader()
+    with pytest.raises(ValueError, match="data.batch_size=0: must be at least 1"):
+        set_up(batch_size=0)
     with pytest.raises(ValueError, match="data.val_fraction=1.0: must lie between 0 and 1"):
         set_up(val_fraction=1.0)
     with pytest.raises(ValueError, match="data.cutout=17: must lie between 0 .none. and data.input_size=16"):

@@ -1,5 +1,6 @@
 """A whole build: the baseline that changes nothing, and budgets against published totals."""
 
+import re
 from functools import partial
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from callbacks.complexity import rebuild_lines
 from models.backbones.cifar_resnet import cifar_resnet
 from models.build import Input, build, paper_input
+from models.layers.shift import Shift
 from models.layers.sic import SIC
 from models.layers.subdivided import Subdivided
 from models.scope import inner, spatial
@@ -26,6 +28,16 @@ def test_the_baseline_may_change_nothing() -> None:
     assert build(linear, nn.Conv2d, spatial, DATA).swaps == build(linear, partial(nn.Conv2d), spatial, DATA).swaps == []
     with pytest.raises(ValueError, match=r"no nn.Conv2d to replace; only model/layer=conv"):
         build(linear, SIC, spatial, DATA)
+
+
+def test_the_baseline_is_called_so() -> None:
+    built = build(resnet20, partial(nn.Conv2d), spatial, DATA)
+    assert not any(swap.replaced for swap in built.swaps)
+    assert built.cost == built.baseline
+    assert rebuild_lines(built) == [
+        "the baseline: 19 convolutions as they are",
+        f"parameters {built.cost.params:,}, MACs {built.cost.macs:,}",
+    ]
 
 
 # Totals of Wang, Liu, Foroosh (arXiv:1608.04337): 845 M and 1,172 M MACs; ResNet-34's 3.66 G over 7.32; and a thirtieth
@@ -59,6 +71,18 @@ def test_a_budget_is_met_from_below_and_closely() -> None:
         assert max(macs for macs in by_hand if macs <= budget) <= built.cost.macs <= budget
         assert smallest is None or built.cost.macs < smallest
         smallest = built.cost.macs
+
+
+def test_a_budget_counts_the_convolutions_that_stay() -> None:
+    """A Shift of 3 costs more than a strided 1x1 shortcut, and of 4 more than most of the convolutions."""
+    backbone = partial(cifar_resnet, depth=8, shortcut="B")
+    by_hand = build(backbone, partial(Shift, expansion=3), inner, DATA)
+    assert 0 < sum("would cost more" in swap.reason for swap in by_hand.swaps) < len(by_hand.swaps) - 1
+    built = build(backbone, Shift, inner, DATA, budget_macs=by_hand.cost.macs)
+    assert built.cost == by_hand.cost
+    with pytest.raises(ValueError, match=r"they reach [\d,]+ to ([\d,]+) MACs") as refusal:
+        build(backbone, Shift, inner, DATA, budget_macs=1e9)
+    assert int(re.search(r" to ([\d,]+) MACs", str(refusal.value))[1].replace(",", "")) <= built.baseline.macs
 
 
 def _kept(kept: float):

@@ -17,11 +17,12 @@ LAYERS = ("conv", "sic", "lccl")
 @pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "layer", "size"), list(itertools.product(BACKBONES, LAYERS, (32, 224))))
 def test_builds_and_trains_a_step(composed, backbone: str, layer: str, size: int) -> None:
-    # A k x k gate costs as much as a depthwise convolution.
-    gate = ["model.layer.gate_kernel=1x1"] if layer == "lccl" and backbone == "mobilenetv2_100" else []
-    model = instantiate(composed(f"model/backbone={backbone}", f"model/layer={layer}", *gate).model, _convert_="all")
+    # On depthwise convolutions a k x k gate costs as much, SIC more.
+    mobile = {"lccl": ["model.layer.gate_kernel=1x1"], "sic": ["model/layer=sic_subdivided", "model/scope=inner"]}
+    own = mobile.get(layer, []) if backbone == "mobilenetv2_100" else []
+    model = instantiate(composed(f"model/backbone={backbone}", f"model/layer={layer}", *own).model, _convert_="all")
     built = build(**model, data=Input(7, size, 3))
-    assert any(swap.replaced for swap in built.swaps)
+    assert any(swap.replaced for swap in built.swaps) == (layer != "conv")
     images, labels = torch.randn(2, 3, size, size), torch.tensor([0, 6])
     before = {name: parameter.detach().clone() for name, parameter in built.net.named_parameters()}
     logits = built.net(images)
@@ -40,8 +41,10 @@ NEED_ALL_CHANNELS = {"bottleneck", "channelwise", "fire", "group_channelwise", "
     "spatial_bottleneck_subdivided",
     "subdivided",
 }
+# These cost more than a depthwise convolution.
+ADD_TO_DEPTHWISE = {"bases", "separable", "sic", "single_basis"}
 REFUSED = {
-    "mobilenetv2_100": NEED_ALL_CHANNELS | {"ghost", "grouped", "lccl"},
+    "mobilenetv2_100": NEED_ALL_CHANNELS | ADD_TO_DEPTHWISE | {"ghost", "grouped", "lccl"},
     "regnety_004": NEED_ALL_CHANNELS,
 }
 
@@ -60,7 +63,33 @@ def test_every_layer_builds_or_says_why_not(composed, backbone: str) -> None:
         else:
             assert all(swap.replaced or swap.reason for swap in built.swaps)
     assert set(reasons) == REFUSED.get(backbone, set())
-    assert all("convolutions as they are" in text and "nearest: " in text for text in reasons.values())
+    assert all("convolutions as they are" in text for text in reasons.values())
+    assert {layer for layer, text in reasons.items() if "nearest: " not in text} == set(reasons) & ADD_TO_DEPTHWISE
+    assert all("would cost more MACs" in reasons[layer] for layer in set(reasons) & ADD_TO_DEPTHWISE)
+
+
+PAPER_INPUTS = ["model/backbone=timm model.backbone.name=efficientnet_b0", "model/backbone=resnet50"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", PAPER_INPUTS)
+def test_no_layer_makes_a_network_dearer_in_silence(composed, network: str) -> None:
+    """Under scope=inner, where the 1x1 convolutions of a mobile network meet layers made for k x k ones."""
+    ratios, refused = {}, {}
+    for layer in choices("model/layer"):
+        overrides = (*network.split(), f"model/layer={layer}", "model/scope=inner")
+        model = instantiate(composed(*overrides).model, _convert_="all")
+        try:
+            with torch.device("meta"):
+                built = build(**model, data=paper_input(model["backbone"]))
+        except ValueError as refusal:
+            refused[layer] = str(refusal)
+        else:
+            ratios[layer] = built.cost.macs / built.baseline.macs
+    assert all("would cost" in text for text in refused.values())
+    assert 1 < ratios.pop("lccl") < 1.01  # the gates
+    assert ratios.pop("conv") == ratios.pop("dilated") == 1
+    assert max(ratios.values()) < 1
 
 
 @pytest.mark.slow

@@ -8,7 +8,18 @@ from torch import nn
 
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
+from models.cost import count
+from models.layers.bases import Bases
+from models.layers.bottleneck import Bottleneck
+from models.layers.dilated import Dilated
+from models.layers.grouped import Grouped
+from models.layers.lccl import LCCL
+from models.layers.separable import Separable
+from models.layers.shift import Shift
 from models.layers.sic import SIC
+from models.layers.spatial_bottleneck import SpatialBottleneck
+from models.layers.subdivided import Subdivided
+from models.rebuild import rebuild, survey
 from tests.conftest import replace
 
 
@@ -68,6 +79,67 @@ def test_names_are_shell_patterns() -> None:
 def test_a_refusal_of_the_layer_is_the_reason() -> None:
     swaps = replace(cifar_resnet(depth=8), Picky, scope.spatial, SHAPE)
     assert {swap.name: swap.reason for swap in swaps}["stage3.0.conv1"] == "in_channels=32: only 16"
+
+
+class Cheaper(nn.Sequential):
+    """A depthwise convolution and a projection, whatever it stands for."""
+
+    def __init__(self, m: int, n: int, kernel_size, stride, padding, *_) -> None:
+        super().__init__(nn.Conv2d(m, m, kernel_size, stride, padding, groups=m), nn.Conv2d(m, n, 1))
+
+
+class Wrapped(nn.Sequential):
+    """The convolution itself under another name."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(nn.Conv2d(*arguments))
+
+
+SAME = "would cost as many MACs as the convolution"
+MORE = "would cost more MACs than the convolution"
+
+
+@pytest.mark.parametrize(
+    ("layer", "pointwise", "spatial_"),
+    [
+        (Cheaper, f"Cheaper {MORE}", ""),  # 8 x 1 + 8 x 8 MACs a position for 8 x 8
+        (SIC, f"SIC {SAME}", ""),
+        (partial(SIC, projection=Subdivided), "", ""),
+        (partial(SIC, projection=partial(Subdivided, kept=1.0)), f"SIC {SAME}", ""),
+        (partial(Subdivided, kept=1.0), f"Subdivided {SAME}", f"Subdivided {SAME}"),
+        (partial(Grouped, cardinality=1), f"Grouped {SAME}", f"Grouped {SAME}"),
+        (Grouped, "", ""),
+        (Separable, f"Separable {MORE}", ""),
+        (Bases, f"Bases {MORE}", ""),
+        (partial(Bases, num_bases=8), f"Bases {MORE}", f"Bases {MORE}"),  # 8 x (8 x 9 + 8 x 8) for 9 x 8 x 8
+        (SpatialBottleneck, f"SpatialBottleneck {MORE}", ""),
+        (partial(Shift, expansion=3), f"Shift {MORE}", ""),
+        (Dilated, "kernel_size=(1, 1): one tap has nothing to spread; nearest: 3", ""),  # at the same cost on purpose
+        (Doubled, "", ""),
+        (Wrapped, f"Wrapped {SAME}", f"Wrapped {SAME}"),
+        (nn.Conv2d, f"Conv2d {SAME}", f"Conv2d {SAME}"),
+        (partial(LCCL, gate_kernel="1x1"), "", ""),  # its gate costs less than the convolution
+    ],
+    ids=str,
+)
+def test_a_convolution_stays_where_nothing_is_saved(layer, pointwise: str, spatial_: str) -> None:
+    """At 6 x 6 positions every cost above is 36 times that of one; without a stride all layers run at one size."""
+    net = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1))
+    found = survey(net, partial(scope.names, patterns=["0", "1"]), (1, 8, 6, 6))
+    convs, before = list(net), count(net, (8, 6, 6)).macs
+    swaps = rebuild(net, found, {"0": layer, "1": layer})
+    assert {swap.name: swap.reason for swap in swaps} == {"0": pointwise, "1": spatial_, "2": "name"}
+    assert [net[i] is convs[i] for i in range(3)] == [not swaps[i].replaced for i in range(3)]
+    assert count(net, (8, 6, 6)).macs <= before or isinstance(net[1], LCCL)
+
+
+def test_cost_is_that_of_the_place() -> None:
+    """The first 1x1 of a Bottleneck runs at input size: at stride 3 it costs more, at stride 1 less."""
+    layer = partial(Bottleneck, reduction=1.5)
+    for stride, reason in ((1, ""), (3, f"Bottleneck {MORE}")):
+        net = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 3, stride, 1))
+        swaps = rebuild(net, survey(net, scope.spatial, (1, 3, 9, 9)), {"1": layer})
+        assert swaps[1].reason == reason
 
 
 def test_changing_nothing_is_an_error() -> None:

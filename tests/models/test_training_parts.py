@@ -1,12 +1,15 @@
 """Initialisation, parameter groups, schedules and tallies, each against a closed form."""
 
+import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from models.init import initialise, initialise_from
+from models.layers.lccl import LCCL
 from models.param_groups import param_groups
 from models.schedules import cosine, exponential, multistep, polynomial
 from models.tally import Tally
@@ -46,6 +49,83 @@ def test_modules_are_initialised_in_order_by_what_they_see_then(compiled: bool) 
     assert first.mean == images.mean()
     assert second.mean == (images - images.mean()).relu().mean()
     assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def gated() -> nn.Sequential:
+    """Two gates, a BatchNorm of momentum and one of averages, and random numbers, in the default memory format."""
+    net = nn.Sequential(
+        LCCL(3, 6, 3, padding=1, bias=False),
+        nn.BatchNorm2d(6, momentum=None),
+        nn.Dropout(0.3),
+        LCCL(6, 8, 3, 2, 1, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return net.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_initialising_from_a_batch_changes_nothing_but_parameters(dtype: torch.dtype) -> None:
+    net, images = gated().to(dtype), torch.randn(8, 3, 9, 9, dtype=dtype)
+    twin = copy.deepcopy(net)
+    before, random = {name: buffer.clone() for name, buffer in net.named_buffers()}, torch.get_rng_state()
+    initialise_from(images, net)
+    assert all(torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
+    assert torch.equal(torch.get_rng_state(), random)
+    changed = {name for name, old in twin.named_parameters() if not torch.equal(old, net.get_parameter(name))}
+    assert changed == {"0.gate.conv.weight", "3.gate.conv.weight"}
+    assert all(parameter.isfinite().all() for parameter in net.parameters())
+    net(images)
+    counts = {name: int(b) for name, b in net.named_buffers() if name.endswith("num_batches_tracked")}
+    assert set(counts.values()) == {1}
+
+
+def test_the_fit_of_a_gate_is_the_same_in_every_precision() -> None:
+    """To what the weights of the precision itself can hold; float64 beside float32 to its rounding."""
+    images = torch.randn(16, 3, 9, 9, dtype=torch.float64)
+    start = gated().double().state_dict()
+    kernels = {}
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        net = nn.Sequential(LCCL(3, 6, 3, padding=1, bias=False)).to(dtype)
+        net.load_state_dict({name: tensor for name, tensor in start.items() if name.startswith("0.")})
+        initialise_from(images.to(dtype), net)
+        kernels[dtype] = net[0].gate.conv.weight.detach().double().flatten()
+        assert net[0].gate.conv.weight.dtype == dtype
+    for dtype, least in ((torch.float32, 1 - 1e-10), (torch.float16, 0.9999), (torch.bfloat16, 0.99)):
+        assert nn.functional.cosine_similarity(kernels[dtype], kernels[torch.float64], dim=0) > least
+
+
+def test_what_fails_on_the_way_leaves_no_trace_either() -> None:
+    class Refuses(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("no")
+
+    net = nn.Sequential(gated(), Refuses())
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with pytest.raises(ValueError, match="no"):
+        initialise_from(torch.randn(4, 3, 9, 9), net)
+    assert all(torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def fit_of_one_process(rank: int, folder: str) -> None:
+    """Initialise by this process's own images and keep what came of it."""
+    rendezvous = f"file://{folder}/rendezvous"
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        torch.manual_seed(0)
+        net = gated().to(dtype)
+        initialise_from(torch.randn(8, 3, 9, 9, generator=torch.Generator().manual_seed(rank)).to(dtype), net)
+        torch.save(net.state_dict(), f"{folder}/{dtype}-{rank}")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_all_processes_end_with_one_fit(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(fit_of_one_process, (str(tmp_path),), 2)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        first, second = (torch.load(tmp_path / f"{dtype}-{rank}") for rank in (0, 1))
+        assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 class Slow(nn.Module):

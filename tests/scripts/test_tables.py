@@ -101,6 +101,9 @@ def test_accuracies_come_from_runs_of_the_recipe() -> None:
         done = compare(first, [*same, other])
         assert (done.ours, done.outcome) == (6.5, "differs")
         assert compare(first, [base]).outcome == NOT_RUN  # of another data set
+        for part, other in (("trainer", {"limit_train_batches": 2}), ("callbacks", {"ema": {"decay": 0.9}})):
+            config = base["config"] | {part: base["config"][part] | other}
+            assert compare(first, [base | {"data": "cifar10", "config": config}]).outcome == NOT_RUN
 
 
 @pytest.mark.slow
