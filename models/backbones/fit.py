@@ -92,10 +92,12 @@ def _try(make: Make, image: Shape, num_classes: int) -> tuple[nn.Module, str]:
 
 
 def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
-    """The last convolution larger than 1x1 tells how wide the last map is."""
-    widths = []
-    spatial = [module for module in net.modules() if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1]
-    hooks = [conv.register_forward_hook(lambda _, args, out: widths.append(out.shape[-1])) for conv in spatial]
+    widths: dict[type, int] = {}  # of the last map that each kind saw
+
+    def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
+        widths[nn.BatchNorm2d if isinstance(module, nn.BatchNorm2d) else nn.Conv2d] = output.shape[-1]
+
+    hooks = [module.register_forward_hook(watch) for module in net.modules() if _sees_maps(module)]
     try:
         logits = run_on_meta(net, (1, *image))
     except Exception as error:
@@ -106,8 +108,12 @@ def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, num_classes):
         kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise _UnfitError(f"returns {kind}, not logits of {(1, num_classes)}")
-    if widths and widths[-1] < 2:
+    if widths and max(widths.values()) < 2:  # either kind may come last in a side branch, on a pooled map
         raise _UnfitError("must have 2 x 2 before its last pooling")
+
+
+def _sees_maps(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1)
 
 
 def _one_line(error: Exception) -> str:

@@ -93,6 +93,7 @@ def test_a_network_that_takes_no_small_stem_keeps_its_own(caplog) -> None:
         ("vit_tiny_patch16_224", "timm", 16, 32),
         ("botnet26t_256", "timm", 300, 288),
         ("vgg16", "torchvision", 1, 32),
+        ("convnext_atto", "timm", 8, 16),
     ],
 )
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name: str, library, size: int, nearest: int) -> None:
@@ -108,10 +109,11 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name: str, libra
         ("vit_tiny_patch16_224", "timm", 32),
         ("swin_tiny_patch4_window7_224", "timm", 96),
         ("vit_b_16", "torchvision", 96),
+        ("bat_resnext26ts", "timm", 256),  # its last convolution larger than 1x1 is in a side branch, on 1 x 1
         ("maxvit_t", "torchvision", 448),
     ],
 )
-def test_what_depends_on_the_size_is_made_for_it(name: str, library, size: int) -> None:
+def test_sizes_that_networks_take(name: str, library, size: int) -> None:
     with torch.device("meta"):
         net = library_network(10, size, 1, name=name, library=library)
         assert net(torch.zeros(2, 1, size, size)).shape == (2, 10)
