@@ -56,7 +56,6 @@ def train(run: Run) -> record.Record | None:
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     import pytorch_lightning as pl
-    import torch
     from hydra.utils import instantiate
 
     from callbacks.checkpoint import resume_from
@@ -65,10 +64,11 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.result import Result
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
+    from models.memory_format import channels_last
     from models.penalty import gate_penalty
 
     if config["channels_last"]:
-        built.net.to(memory_format=torch.channels_last)
+        channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])

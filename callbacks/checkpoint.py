@@ -31,10 +31,16 @@ class Last(Epochwise, Checkpoint):
         self.path, self.every_steps = Path(run_dir) / CHECKPOINT, every_steps
         self.generators: list[dict[str, torch.Tensor]] = []  # what a checkpoint brought, one a process
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        # Under max_steps Lightning takes the checkpoint of a finished epoch for one within it, and ends it twice.
+        trainer.fit_loop._iteration_based_training = lambda: False
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loop = trainer.fit_loop.epoch_loop
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # Lightning then validates; at the limit alone, within an epoch, it would not
         if trainer.global_step % self.every_steps or loop._should_accumulate() or loop._is_training_done:
             return
         fetcher = trainer.fit_loop._data_fetcher
@@ -48,6 +54,10 @@ class Last(Epochwise, Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        progress.completed = progress.processed  # as in the process that trained, where this one only restored
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:

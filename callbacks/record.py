@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conf.identity import identifying
 from conf.run_directory import CONFIG, RESULT, write_whole
 
 Record = dict[str, Any]
+
+OF_LAYERS = ("model.layer.", "model.scope.", "model.budget_", "gate_penalty.")  # what a baseline knows nothing of
 
 
 def write(run_dir: Path, record: Record) -> None:
@@ -33,19 +36,22 @@ def trained_baseline(record: Record, runs: list[Record]) -> Record | None:
 
 
 def table(record: Record, runs: list[Record]) -> str:
-    """The network beside its baseline: parameters, MACs, times less, top-1."""
-    baseline = trained_baseline(record, runs)
+    """The network beside its baseline, unless it is one itself: parameters, MACs, times less, top-1."""
+    is_baseline = record["layer"] == "conv"
+    baseline = None if is_baseline else trained_baseline(record, runs)
     rows = [("", "parameters", "MACs", "times less", "test top-1 %")]
-    rows.append(_row("baseline", record["baseline_params"], record["baseline_macs"], 1.0, baseline))
+    if not is_baseline:
+        rows.append(_row("baseline", record["baseline_params"], record["baseline_macs"], 1.0, baseline))
     ratio = record["baseline_macs"] / record["macs"]
     rows.append(_row(record["model"], record["params"], record["macs"], ratio, record))
     if record["macs_effective"] is not None:
         effective = round(record["macs_effective"])
         ratio = record["baseline_macs"] / effective
         rows.append(_row("  closed gates skipped", record["params"], effective, ratio, record))
-    lines = [f"{a:24}{b:>14}{c:>18}{d:>12}{e:>14}" for a, b, c, d, e in rows]
-    if baseline is None:
-        lines.append("(baseline not trained: the same command with model/layer=conv fills it in)")
+    widest = max(24, *(len(name) + 1 for name, *_ in rows))
+    lines = [f"{a:{widest}}{b:>14}{c:>18}{d:>12}{e:>14}" for a, b, c, d, e in rows]
+    if not is_baseline and baseline is None:
+        lines.append(f"(baseline not trained: the same command with {_baseline_overrides(record)} fills it in)")
     return "\n".join(lines)
 
 
@@ -54,8 +60,13 @@ def _row(name: str, params: int, macs: int, ratio: float, run: Record | None) ->
 
 
 def _recipe(record: Record) -> Record:
-    """Everything that was configured except the layer, where it stands and where the run is kept."""
-    config = json.loads(json.dumps(record["config"]))
-    run_dir = str(config.pop("run_dir"))
-    del config["model"]["layer"], config["model"]["scope"]
-    return json.loads(json.dumps(config).replace(json.dumps(run_dir)[1:-1], "run_dir"))
+    """What decides the numbers of a run, except the layer, where it stands, its budget and the loss of its gates."""
+    return {key: value for key, value in identifying(record["config"]).items() if not key.startswith(OF_LAYERS)}
+
+
+def _baseline_overrides(record: Record) -> str:
+    """What turns the command of `record` into that of its baseline: a budget or a loss of gates needs a layer."""
+    settings = identifying(record["config"]).items()
+    budgets = [f"{key}=null" for key, _ in settings if key.startswith("model.budget_")]
+    penalties = [f"{key}=0" for key, weight in settings if key.startswith("gate_penalty.") and weight]
+    return " ".join(["model/layer=conv", *budgets, *penalties])

@@ -19,6 +19,7 @@ class Throughput(Epochwise, pl.Callback):
         self.images = 0
         self.seconds = 0.0
         self.epochs = 0
+        self.elsewhere = 0.0  # seconds in this epoch, validating
 
     def state_dict(self) -> dict[str, float]:
         return {"images": self.images, "seconds": self.seconds, "epochs": self.epochs}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -56,6 +56,9 @@ def explain(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(error, HydraException) and isinstance(cause, (OmegaConfBaseException, ValueError, OSError)):
         return explain(cause)
+    if isinstance(error, InstantiationException) and cause:
+        key = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
+        return f"{key}: {cause}" if key else str(cause)
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(error.parent_node, DictConfig):
         return _unknown_key(str(error.full_key), map(str, error.parent_node))
     if isinstance(error, MissingMandatoryValue):

@@ -3,6 +3,7 @@
 What a group holds is checked against the signatures of what it names (conf/binding.py).
 """
 
+import re
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from typing import Any
@@ -97,7 +98,7 @@ class Tables:
 class Benchmark:
     """python scripts/benchmark.py"""
 
-    benchmark: dict[str, Any] = MISSING
+    benchmark: dict[str, Any] = field(default_factory=dict)
     format: Format = MISSING
 
 
@@ -130,7 +131,8 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra by name."""
+    """Make the schemas known to Hydra by name, and what conf/ calls `one_word`."""
+    OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
     for name, schema in SCHEMAS.items():
         node = OmegaConf.structured(schema)
         _open_groups(node)
@@ -146,3 +148,8 @@ def _open_groups(node: DictConfig) -> None:
                 _open_groups(child)
             else:
                 OmegaConf.set_struct(child, False)
+
+
+def _one_word(path: str | None) -> str:
+    """`path` as a name without separators, of at most 128 characters."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", str(path)).strip("-")[-128:]

@@ -57,8 +57,8 @@ class Classifier(Epochwise, pl.LightningModule):
         logits = self.net(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.train_tally.add(loss, logits.detach(), labels)
-        every, accumulates = self.trainer.log_every_n_steps, self.trainer.fit_loop._should_accumulate()  # pyright: ignore[reportAttributeAccessIssue]
-        if every and (step + 1) % every == 0 and not accumulates:
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if every and (step + 1) % every == 0 and not self.trainer.fit_loop._should_accumulate():
             self._log_step(loss)
         if self.penalty:
             penalty = self.penalty.take()

@@ -1,23 +1,26 @@
 """Make a trained network ready for inference: BatchNorm folded, additions and ReLU fused, gates that skip."""
 
 import copy
-import math
+import itertools
 import operator
 from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.proxy import TraceError
 from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 
-from models.geometry import ConvGeometry
-from models.kernels.fused_conv import FusedConv
-from models.kernels.fused_gated_conv import FusedGatedConv
-from models.layers.lccl import GAIN, LCCL, Gate
+from models.folding import Add, Affine, affine_of, fused
+from models.layers.lccl import LCCL
+from models.memory import Memory, arguments, kind
+from models.memory_format import channels_last
+from models.recording import has_hooks, inplace, record
 
-ADDITIONS = {operator.add, operator.iadd, torch.add}
-RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+ADDITIONS = {operator.add, torch.add, "add", "add_"}
+NORMS = {nn.BatchNorm2d, nn.SyncBatchNorm}
+RELUS = {nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_"}
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -29,158 +32,142 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     tile of a matrix product has all its outputs closed, so nothing is to be gained. The copy is channels-last and
     takes no gradients.
 
-    Raises ValueError where the forward pass is not the same for all inputs, so that torch.fx cannot record it.
+    Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
+    stay as they are, convolutions in them too; the log names these (models/recording.py).
+    Raises ValueError where that is so of the network itself.
     """
-    net = copy.deepcopy(net).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    try:
-        graph = _Tracer().trace(net)
-    except (TraceError, TypeError) as failure:
-        raise ValueError(
-            f"{type(net).__name__} cannot be deployed: torch.fx cannot record its forward pass ({failure}); "
-            "take decisions that depend on the input out of it"
-        ) from failure
-    deployed = fx.GraphModule(net, graph)
-    _drop_identities(deployed)
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    for node in list(graph.nodes):
-        if node.op == "call_module" and calls[node.target] == 1:
-            _fuse(deployed, node, deployed.get_submodule(node.target))
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not tell of writes to them
+        deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
+        _drop_identities(deployed)
+        _fuse_all(deployed)
     deployed.delete_all_unused_submodules()
-    graph.lint()
+    deployed.graph.lint()
     deployed.recompile()
     return deployed
 
 
-class _Tracer(fx.Tracer):
-    """Keeps gated layers whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LCCL) or super().is_leaf_module(m, module_qualified_name)
+def _copy(net: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that are computed from others, as weight normalisation and pruning leave them."""
+    computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    return copy.deepcopy(net, {id(value): value.detach().clone() for value in computed if not value.is_leaf})
 
 
 def _drop_identities(net: fx.GraphModule) -> None:
     for node in list(net.graph.nodes):
-        if node.op == "call_module" and isinstance(net.get_submodule(node.target), nn.Identity | nn.Dropout):
-            node.replace_all_uses_with(node.args[0])
+        called = kind(net, node)
+        is_identity = isinstance(called, type) and issubclass(called, nn.Identity | _DropoutNd)
+        if is_identity or (called is F.dropout and not arguments(node)["training"]):
+            node.replace_all_uses_with(node.all_input_nodes[0])
             net.graph.erase_node(node)
 
 
-def _fuse(net: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    """Replace a convolution and as much of BatchNorm, addition and ReLU as follows it by one module."""
-    if not _can_fuse(module):
-        return
-    chain, norm, residual = [node], None, None
-    if isinstance(found := _next_module(net, chain[-1]), nn.BatchNorm2d) and found.track_running_stats:
-        norm = found
-        chain.append(_only_user(chain[-1]))
-    if (user := _only_user(chain[-1])) is not None and _is_addition(user):
-        residual = next((operand for operand in user.args if operand is not chain[-1]), None)
-        chain += [user] if isinstance(residual, fx.Node) else []
-    with_relu = _is_relu(net, user := _only_user(chain[-1]))
-    chain += [user] if with_relu else []
-    net.set_submodule(str(node.target), _fused(module, norm, relu=with_relu))
-    with net.graph.inserting_after(chain[-1]):
-        inputs = (node.args[0], residual) if isinstance(residual, fx.Node) else (node.args[0],)
-        fused = net.graph.call_module(str(node.target), inputs)
-    chain[-1].replace_all_uses_with(fused)
-    for part in reversed(chain):
-        net.graph.erase_node(part)
+def _fuse_all(net: fx.GraphModule) -> None:
+    apart, memory = _called_once(net.graph), Memory(net)
+    for node in list(net.graph.nodes):
+        if str(node.target) not in apart or not _can_fuse(net, node):
+            continue
+        chain = _Chain(net, memory, node)
+        net.set_submodule(str(node.target), chain.module())
+        with net.graph.inserting_after(chain.calls[-1]):
+            call = net.graph.call_module(str(node.target), tuple(value for value, _ in chain.reads))
+        memory.replace(chain.calls[-1], call)
+        chain.calls[-1].replace_all_uses_with(call)
+        for part in reversed(chain.calls):
+            net.graph.erase_node(part)
 
 
-def _can_fuse(module: nn.Module) -> bool:
-    if isinstance(module, LCCL):
-        return module.gate.conv.out_channels == 1
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+def _called_once(graph: fx.Graph) -> set[str]:
+    """The modules that are called once, and of which no part, nor what they are a part of, is used by itself."""
+    named = Counter(str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr"))
+    holders = {holder for name in named for holder in _holders(name)}
+    return {
+        name
+        for name, uses in named.items()
+        if uses == 1 and name not in holders and not any(holder in named for holder in _holders(name))
+    }
 
 
-def _only_user(node: fx.Node) -> Any:
-    return next(iter(node.users)) if len(node.users) == 1 else None
+def _holders(name: str) -> list[str]:
+    """ "a.b.c" -> "a", "a.b"."""
+    return list(itertools.accumulate(name.split(".")[:-1], "{}.{}".format))
 
 
-def _next_module(net: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    user = _only_user(node)
-    return net.get_submodule(user.target) if user is not None and user.op == "call_module" else None
-
-
-def _is_addition(node: fx.Node) -> bool:
-    plain = node.op == "call_function" and len(node.args) == 2 and not node.kwargs
-    return plain and node.target in ADDITIONS and node.args[0] is not node.args[1]
-
-
-def _is_relu(net: fx.GraphModule, node: fx.Node | None) -> bool:
-    if node is None:
+def _can_fuse(net: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether it calls a convolution that FusedConv, or a gated one that FusedGatedConv computes."""
+    if len(node.args) != 1 or node.kwargs:
         return False
-    if node.op == "call_module":
-        return isinstance(net.get_submodule(str(node.target)), nn.ReLU)
-    return node.op in ("call_function", "call_method") and node.target in RELUS
-
-
-def _fused(module: nn.Module, norm: nn.BatchNorm2d | None, *, relu: bool) -> nn.Module:
+    if kind(net, node) not in (nn.Conv2d, LCCL):
+        return False
+    module = net.get_submodule(str(node.target))
     if isinstance(module, LCCL):
-        return _fused_gated(module, norm, relu=relu)
+        return module.gate.conv.out_channels == 1 and not any(has_hooks(part) for part in module.modules())
     assert isinstance(module, nn.Conv2d)
-    weight, bias = fold(module.weight, module.bias, norm)
-    return FusedConv(ConvGeometry.of(module), weight, bias, relu=relu)
+    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
-def _fused_gated(layer: LCCL, norm: nn.BatchNorm2d | None, *, relu: bool) -> FusedGatedConv:
-    """BatchNorm after the product becomes a scale, which a linear convolution can take in, and a shift."""
-    conv, inner, inner_relu = _parts(layer.conv)
-    weight, bias = fold(conv.weight, conv.bias, inner)
-    scale, shift = affine(norm) if norm else (None, None)
-    if scale is not None and not inner_relu:
-        weight, bias, scale = weight * scale[:, None, None, None], bias * scale if bias is not None else None, None
-    gate_weight, gate_bias, ceiling = _gate(layer.gate)
-    left, _, top, _ = layer.gate.margins
-    padding = ConvGeometry.of(layer.gate.conv).padding
-    return FusedGatedConv(
-        ConvGeometry.of(conv),
-        weight,
-        bias,
-        gate_weight,
-        gate_bias,
-        (top + padding[0], left + padding[1]),
-        ceiling,
-        scale,
-        shift,
-        inner_relu=inner_relu,
-        relu=relu,
-    )
+class _Chain:
+    """A convolution and as much of BatchNorm, addition and ReLU after it as can run in the place of the last.
+
+    `calls` are these, each of which but the last serves the next alone; `reads` what they take from outside, and
+    which of them does.
+    """
+
+    def __init__(self, net: fx.GraphModule, memory: Memory, conv: fx.Node) -> None:
+        self.net, self.memory = net, memory
+        self.calls, self.reads = [conv], [(conv.all_input_nodes[0], conv)]
+        self.norm: Affine | None = None
+        self.add: Add = operator.add
+        if (call := self._next()) is not None and (norm := self._affine(call)) is not None:
+            self.norm = norm
+            self.calls.append(call)
+        if (call := self._next()) is not None and (other := self._added(call)) is not None:
+            self.calls.append(call)
+            self.reads.append((other, call))
+        self.relu = (call := self._next()) is not None and self._is_relu(call)
+        if call is not None and self.relu:
+            self.calls.append(call)
+
+    def module(self) -> nn.Module:
+        first = self.net.get_submodule(str(self.calls[0].target))
+        assert isinstance(first, nn.Conv2d | LCCL)
+        return fused(first, self.norm, self.add, relu=self.relu)
+
+    def _next(self) -> fx.Node | None:
+        """The call that the last one serves, unless it has others or what the chain reads is written to until then."""
+        last = self.calls[-1]
+        if len(last.users) != 1:
+            return None
+        user = next(iter(last.users))
+        kept = all(self.memory.unchanged(value, call, user, but_by=self.calls) for value, call in self.reads)
+        return user if kept else None
+
+    def _affine(self, call: fx.Node) -> Affine | None:
+        """What `call` does where it is a BatchNorm with statistics of its own."""
+        if kind(self.net, call) not in NORMS or call.args != (self.calls[-1],):
+            return None
+        norm: Any = self.net.get_submodule(str(call.target))
+        return None if norm.running_mean is None else affine_of(norm)
+
+    def _added(self, call: fx.Node) -> fx.Node | None:
+        """The other operand where `call` is an addition, in place only where it writes to the chain's own value."""
+        called, operands = kind(self.net, call), call.args
+        if called is inplace and operands[0] == "iadd":
+            called, operands = "add_", operands[1:]
+        if called not in ADDITIONS or len(operands) != 2 or call.kwargs or operands[0] is operands[1]:
+            return None
+        first, second = operands
+        self.add = operator.iadd if called == "add_" else operator.add
+        if first is self.calls[-1]:
+            return second if isinstance(second, fx.Node) else None
+        return first if isinstance(first, fx.Node) and called != "add_" else None
+
+    def _is_relu(self, call: fx.Node) -> bool:
+        called = kind(self.net, call)
+        if call.args[:1] != (self.calls[-1],):
+            return False
+        return called in RELUS or (called in CLAMPS and _bounds(*call.args[1:], **call.kwargs) == (0, None))
 
 
-def _gate(gate: Gate) -> tuple[Tensor, Tensor, float]:
-    """Weight, bias and ceiling of the clamped convolution that `gate` is in evaluation."""
-    norm = gate.norm if isinstance(gate.norm, nn.BatchNorm2d) else None
-    weight, bias = fold(gate.conv.weight, gate.conv.bias, norm)
-    assert bias is not None
-    if gate.offset is None:
-        return weight, bias, math.inf
-    return GAIN * weight, GAIN * bias + gate.offset, 1.0
-
-
-def _parts(conv: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d | None, bool]:
-    """What LCCL gates: a convolution, the BatchNorm behind it if any, and whether a ReLU follows."""
-    first, *rest = conv.children() if isinstance(conv, nn.Sequential) else [conv]
-    assert isinstance(first, nn.Conv2d)
-    norm = next((module for module in rest if isinstance(module, nn.BatchNorm2d)), None)
-    return first, norm, any(isinstance(module, nn.ReLU) for module in rest)
-
-
-def fold(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
-    """Weight (T, ...) and bias (T,) of the convolution that is convolution, then `norm` in evaluation."""
-    if norm is None:
-        return weight.detach(), bias.detach() if bias is not None else None
-    scale, shift = affine(norm)
-    return weight.detach() * scale.view(-1, 1, 1, 1), shift if bias is None else bias.detach() * scale + shift
-
-
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift (T,) that `norm` applies in evaluation."""
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    scale = (variance.double() + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight.detach()
-    shift = -mean.double() * scale
-    shift = shift if norm.bias is None else shift + norm.bias.detach()
-    return scale.to(mean.dtype), shift.to(mean.dtype)
+def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
+    """The limits given to torch.clamp or torch.clamp_min, after its first argument."""
+    return min, max

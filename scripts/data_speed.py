@@ -8,7 +8,7 @@ second is one of its own computing time, so that a row is images a second of one
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -25,13 +25,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
-from tqdm import tqdm
+from tqdm import trange
 
+from conf.logs import log_to_stderr
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
 from data.loader import Loader
 from scripts.photographs import write_photographs
-from train import log_to_stderr
 
 log = logging.getLogger(__name__)
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -41,11 +41,12 @@ SIZE = 224
 
 def rows(
     *, photographs: int, images: int, batch_size: int, workers: int, repeats: int, threads: int
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Rows of `images` decoded by `workers` processes on each side (0: by the one that trains)."""
     log_to_stderr()
     torch.set_num_threads(threads)
     settings = {"repeats": repeats, "threads": threads}
+    yield _in_memory(batch_size, settings)
     with tempfile.TemporaryDirectory() as folder:
         log.info(f"making {photographs + images:,} photographs, then timing each side {repeats} times in each row")
         write_photographs(Path(folder), photographs, images)
@@ -58,24 +59,21 @@ def rows(
         centres = _torchvision(val, _val_transforms(), batch_size, workers, shuffle=False)
         timm = _timm(train, batch_size, workers)
         handed, normalised = _handed_over(ours), ours.train_dataloader()
-        result = [
-            _row("training_crops_handed_to_device", "torchvision ImageFolder", handed, crops, **decoded),
-            _row("training_crops_handed_to_device", "timm create_loader", handed, timm.loader, **decoded),
-            _row("training_crops_normalised_on_cpu", "torchvision ImageFolder", normalised, crops, **decoded),
-            _row("training_crops_normalised_on_cpu", "timm create_loader", normalised, timm, **decoded),
-            _row("validation_normalised_on_cpu", "torchvision ImageFolder", ours.test_dataloader(), centres, **decoded),
-        ]
+        yield _row("training_crops_handed_to_device", "torchvision ImageFolder", handed, crops, **decoded)
+        yield _row("training_crops_handed_to_device", "timm create_loader", handed, timm.loader, **decoded)
+        yield _row("training_crops_normalised_on_cpu", "torchvision ImageFolder", normalised, crops, **decoded)
+        yield _row("training_crops_normalised_on_cpu", "timm create_loader", normalised, timm, **decoded)
+        tested = ours.test_dataloader()
+        last = _row("validation_normalised_on_cpu", "torchvision ImageFolder", tested, centres, **decoded)
         difference = _pixel_difference(ours.test_dataloader(), centres)
-        result[-1]["agreement"] = f"mean absolute difference {difference:.4f} of 255"
-    return [_in_memory(batch_size, settings), *result]
+        yield last | {"agreement": f"mean absolute difference {difference:.4f} of 255"}
 
 
 def _row(name: str, peer: str, ours: Batches, theirs: Batches, *, steps: int, workers: int, repeats: int, threads: int):
     clock = process_time if workers == 0 else perf_counter
-    turns = tqdm(range(repeats), f"{name} beside {peer}", unit="repeat", leave=False, disable=None)
-    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in turns]
+    rounds = trange(repeats, desc=f"{name} beside {peer}", unit="pair", disable=None)
+    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in rounds]
     ratios = [a / b for a, b in pairs]
-    log.info(f"{name}: {median(ratios):.3g} times as fast as {peer} ({min(ratios):.3g} to {max(ratios):.3g})")
     return {
         "name": name,
         "ours_images_per_second": median(a for a, _ in pairs),

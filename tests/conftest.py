@@ -30,6 +30,13 @@ def replace(net: nn.Module, layer: Layer, scope: Scope, input_shape: tuple[int, 
 
 
 @pytest.fixture(autouse=True)
+def _indifferent_to_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where whoever runs the tests keeps runs and data is no matter."""
+    for name in ("RUN_ROOT", "DATA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # the tests run in two processes on two cores
     torch.manual_seed(0)

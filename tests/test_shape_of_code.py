@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "models/backbones": {"models.backbones", "models.layers", "models.geometry", "models.meta"},
     "models": {"models"},
     "data": {"data"},
-    "callbacks": {"callbacks", "models", "conf.run_directory"},
+    "callbacks": {"callbacks", "models", "conf.identity", "conf.run_directory"},
     "scripts": {"conf", "models", "data", "callbacks", "train", "scripts"},
     "train.py": {"conf", "models", "callbacks"},
 }

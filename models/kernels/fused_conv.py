@@ -1,5 +1,9 @@
 """A convolution of a deployed network, with what follows it in one operator."""
 
+import operator
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,27 +12,38 @@ from models.cost import conv_macs
 from models.geometry import ConvGeometry
 from models.kernels.packed import PackedWeights
 
+Add = Callable[[Tensor, Tensor], Tensor]
+
 
 class FusedConv(nn.Module):
     """ReLU?(conv(x) + bias + residual): nn.Conv2d's shapes, `weight` (T, C / groups, k, l), `bias` (T,) or None.
 
-    On CPUs float32 runs in oneDNN's fused operators, with weights in the layout that it prefers for the shape of x
-    (models/kernels/packed.py); elsewhere as separate PyTorch operators.
+    `add` says how where what is added has another shape or type, and so the sum perhaps too: operator.add, or
+    operator.iadd, which keeps the convolution's. On CPUs float32 runs in oneDNN's fused operators, with weights in the
+    layout that it prefers for the shape of x (models/kernels/packed.py); elsewhere as separate PyTorch operators.
     """
 
-    def __init__(self, geometry: ConvGeometry, weight: Tensor, bias: Tensor | None, *, relu: bool) -> None:
+    def __init__(
+        self, geometry: ConvGeometry, weight: Tensor, bias: Tensor | None, *, relu: bool, add: Add = operator.add
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.geometry, self.relu = geometry, relu
+        self.geometry, self.relu, self.add = geometry, relu, add
         self.stride, self.padding, self.dilation = (
             list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
         )
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if residual is not None and residual.shape != self.output_shape(x):
-            return activate(self._convolve(x, None, relu=False) + residual, self.relu)  # one of them is broadcast
-        return self._convolve(x, residual, relu=self.relu)
+        if residual is None or self.joins(residual, x):
+            return self._convolve(x, residual, relu=self.relu)
+        return activate(self.add(self._convolve(x, None, relu=False), residual), self.relu)
+
+    def joins(self, residual: Any, x: Tensor) -> bool:
+        """Whether `residual` is like the output for x: not a number, broadcast, nor of another type."""
+        if not isinstance(residual, Tensor) or x.dim() != 4 or residual.shape != self.output_shape(x):
+            return False
+        return residual.dtype == x.dtype and residual.device == x.device
 
     def output_shape(self, x: Tensor) -> tuple[int, int, int, int]:
         return (x.shape[0], self.weight.shape[0], *self.geometry.output_size(x.shape[2], x.shape[3]))
@@ -43,7 +58,8 @@ class FusedConv(nn.Module):
         if torch.compiler.is_compiling():  # the compiler fuses by itself
             return False
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and x.numel() > 0
-        return plain and torch.backends.mkldnn.is_available()
+        expected = x.dim() == 4 and x.shape[1] == self.geometry.in_channels  # of others F.conv2d says what is wrong
+        return plain and expected and torch.backends.mkldnn.is_available()
 
     def _onednn(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -1,11 +1,13 @@
 """A gated convolution of a deployed network, with what follows it folded in; it skips or it does not."""
 
+import operator
+
 import torch
 from torch import Tensor, nn
 
 from models.cost import conv_macs
 from models.geometry import ConvGeometry
-from models.kernels.fused_conv import FusedConv, activate
+from models.kernels.fused_conv import Add, FusedConv, activate
 from models.kernels.gated_conv import gate_sums, gated_conv2d
 
 
@@ -31,6 +33,7 @@ class FusedGatedConv(nn.Module):
         *,
         inner_relu: bool,
         relu: bool,
+        add: Add = operator.add,
     ) -> None:
         super().__init__()
         self.conv = FusedConv(geometry, weight, bias, relu=inner_relu)
@@ -39,17 +42,15 @@ class FusedGatedConv(nn.Module):
         self.gate_padding, self.gate_ceiling = list(gate_padding), gate_ceiling
         self.scale = None if scale is None else nn.Parameter(scale, requires_grad=False)
         self.shift = None if shift is None else nn.Parameter(shift, requires_grad=False)
-        self.geometry, self.relu, self.skips = geometry, relu, True
+        self.geometry, self.relu, self.add, self.skips = geometry, relu, add, True
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.skipping(x, residual, self.gate_bias) if self.skips else self.dense(x, residual)
 
     def skipping(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor) -> Tensor:
-        if residual is not None and residual.shape != self.conv.output_shape(x):
-            return activate(
-                self._skip(x, None, gate_bias, relu=False) + residual, self.relu
-            )  # one of them is broadcast
-        return self._skip(x, residual, gate_bias, relu=self.relu)
+        if residual is None or self.conv.joins(residual, x):
+            return self._skip(x, residual, gate_bias, relu=self.relu)
+        return activate(self.add(self._skip(x, None, gate_bias, relu=False), residual), self.relu)
 
     def _skip(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Tensor:
         conv = self.conv
@@ -77,7 +78,7 @@ class FusedGatedConv(nn.Module):
         gate = gate if self.scale is None else gate * _by_channel(self.scale)
         y = self.conv(x)
         y = y * gate if self.shift is None else torch.addcmul(_by_channel(self.shift), y, gate)
-        return activate(y if residual is None else y + residual, self.relu)
+        return activate(y if residual is None else self.add(y, residual), self.relu)
 
     def gate(self, x: Tensor) -> Tensor:
         """The gate map (N, 1, H', W')."""

@@ -1,17 +1,27 @@
 """result.json on disk and the closing table."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from callbacks import record
+from conf import binding
 
 
 def run(
-    layer: str, top1: float, *, lr: float = 0.1, folder: str = "a", effective: float | None = None
+    layer: str,
+    top1: float,
+    *,
+    lr: float = 0.1,
+    folder: str = "a",
+    effective: float | None = None,
+    ratio: float | None = None,
+    l1: float = 0.0,
 ) -> record.Record:
-    config = {"model": {"backbone": {}, "layer": {"x": layer}, "scope": {}}, "optimizer": {"lr": lr}}
+    model = {"backbone": {}, "layer": {"x": layer}, "scope": {}, "budget_macs": None, "budget_ratio": ratio}
+    config = {"model": model, "optimizer": {"lr": lr}, "gate_penalty": {"l2": 0.0, "l1": l1}}
     return {
         "model": f"net_{layer}",
         "layer": layer,
@@ -46,6 +56,34 @@ def test_the_baseline_is_the_run_that_differs_in_the_convolutions_alone() -> Non
     mine, same = run("sic", 97), run("conv", 99, folder="b")
     assert record.trained_baseline(mine, [run("conv", 98, lr=0.2), run("lccl", 98), same]) is same
     assert record.trained_baseline(mine, [run("conv", 98, lr=0.2)]) is None
+
+
+def test_a_budget_and_a_loss_of_gates_belong_to_the_layer() -> None:
+    baseline = run("conv", 99, folder="b")
+    for mine in (run("sic", 97, ratio=4.84), run("lccl", 97, l1=0.01)):
+        assert record.trained_baseline(mine, [run("sic", 98, ratio=3.0), baseline]) is baseline
+        assert record.table(mine, [baseline]).splitlines()[1].split()[-1] == "99.00"
+    last = record.table(run("sic", 97, ratio=4.84), []).splitlines()[-1]
+    assert "with model/layer=conv model.budget_ratio=null fills it in" in last
+    last = record.table(run("lccl", 97, l1=0.01), []).splitlines()[-1]
+    assert "with model/layer=conv gate_penalty.l1=0 fills it in" in last
+
+
+@pytest.mark.parametrize("preset", ["resnet50_sic", "resnet20_lccl", "preact_resnet164_lccl"])
+def test_the_command_for_the_baseline_works_and_is_found(plain, preset: str) -> None:
+    penalty = ["gate_penalty.l1=0.01"] if "lccl" in preset else []
+    command = [f"model={preset}", "run_dir=here", *penalty]
+    mine = run("sic", 97) | {"config": plain(*command)}
+    overrides = re.search(r"the same command with (.*) fills it in", record.table(mine, []))[1].split()
+    config = plain(*command, *overrides)
+    binding.check({key: config[key] for key in ("model", "gate_penalty")})
+    baseline = run("conv", 99) | {"config": config}
+    assert record.trained_baseline(mine, [baseline]) is baseline
+
+
+def test_a_baseline_stands_alone() -> None:
+    rows = [line.split() for line in record.table(run("conv", 99.25), [run("conv", 98)]).splitlines()]
+    assert rows[1:] == [["net_conv", "100", "10,000", "1.00", "99.25"]]
 
 
 def test_the_table_shows_what_is_known() -> None:

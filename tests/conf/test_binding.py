@@ -69,6 +69,21 @@ def test_what_does_not_fit_is_explained(plain, override: str, message: str) -> N
         binding.check(plain(override, "run_dir=here"))
 
 
+def test_loggers_take_their_names_from_the_run_directory(plain) -> None:
+    wandb = plain("logger=wandb", "run_dir=/scratch/my runs/a")["logger"]["wandb"]
+    assert (wandb["name"], wandb["id"], wandb["mode"]) == ("/scratch/my runs/a", "scratch-my-runs-a", "offline")
+    mlflow = plain("logger=mlflow", "run_dir=runs/a")["logger"]["mlflow"]
+    assert (mlflow["run_name"], mlflow["tracking_uri"]) == ("runs/a", "sqlite:///runs/mlflow.db")
+    assert list(plain("logger=csv", "run_dir=here")["logger"]) == ["csv"]
+
+
+def test_loggers_follow_their_own_environment_variables(plain, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert plain("logger=wandb", "run_dir=here")["logger"]["wandb"]["mode"] == "online"
+    assert plain("logger=mlflow", "run_dir=here")["logger"]["mlflow"]["tracking_uri"] == "http://server:5000"
+
+
 RIGHT = [
     "optimizer.lr=1",
     "scheduler.warmup_epochs=0",

@@ -3,6 +3,8 @@
 import resource
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,19 @@ def test_a_mistake_ends_in_one_message(argument: str, message: str) -> None:
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_a_missing_package_is_named_and_how_to_install_it(tmp_path: Path, package: str) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    done = train(f"logger={package}", f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert f"error: logger.{package}: Requirement '{package}>=" in done.stderr
+    assert f"pip install -U '{package}>=" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_traceback_is_there_on_request(monkeypatch) -> None:
