@@ -88,7 +88,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
-    return record.read(run.directory) if trainer.is_global_zero else None
+    return finished(run) if trainer.is_global_zero else None
 
 
 if __name__ == "__main__":

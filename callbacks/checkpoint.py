@@ -56,7 +56,7 @@ class Last(Epochwise, Checkpoint):
         self._save(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        progress = trainer.fit_loop.epoch_progress.current
+        progress: Any = trainer.fit_loop.epoch_progress.current
         progress.completed = progress.processed  # as in the process that trained, where this one only restored
 
     def _save(self, trainer: pl.Trainer) -> None:

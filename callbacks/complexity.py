@@ -6,6 +6,7 @@ from collections import Counter
 import pytorch_lightning as pl
 
 from models.build import Built
+from models.cost import Cost
 from models.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Complexity(Epochwise, pl.Callback):
 
 
 def rebuild_lines(built: Built) -> list[str]:
-    """`18 of 19 convolutions replaced; kept: 1 (stem)` and the parameters and MACs beside the baseline's."""
+    """`18 of 19 convolutions replaced; kept: 1 (stem)`, the counts beside the baseline's, what no formula covers."""
     cost, baseline = built.cost, built.baseline
     kept = Counter(swap.reason for swap in built.swaps if not swap.replaced)
     replaced = len(built.swaps) - kept.total()
@@ -36,6 +37,7 @@ def rebuild_lines(built: Built) -> list[str]:
         return [
             f"the baseline: {len(built.swaps)} convolutions as they are",
             f"parameters {cost.params:,}, MACs {cost.macs:,}",
+            *_by_operators(cost),
         ]
     reasons = ", ".join(f"{number} ({reason})" for reason, number in kept.items())
     chosen = [str(built.choice)] if built.choice else []
@@ -43,4 +45,11 @@ def rebuild_lines(built: Built) -> list[str]:
         *chosen,
         f"{replaced} of {len(built.swaps)} convolutions replaced" + (f"; kept: {reasons}" if kept else ""),
         f"parameters {cost.params:,} of the baseline's {baseline.params:,}, MACs {cost.macs:,} of {baseline.macs:,}",
+        *_by_operators(cost),
     ]
+
+
+def _by_operators(cost: Cost) -> list[str]:
+    kinds = Counter(layer.kind for layer in cost.layers if layer.operators)
+    modules = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    return [f"{cost.macs_by_operators:,} of its MACs counted by operators alone, in {modules}"] if kinds else []

@@ -98,7 +98,7 @@ class Tables:
 class Benchmark:
     """python scripts/benchmark.py"""
 
-    benchmark: dict[str, Any] = MISSING
+    benchmark: dict[str, Any] = field(default_factory=dict)
     format: Format = MISSING
 
 

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_md5, download_url, extract_archive
+from torchvision.datasets.utils import check_integrity, check_md5, download_url, extract_archive
 
 from data.in_memory import Arrays
-from data.root import download
+from data.root import alone, download
 
 log = logging.getLogger(__name__)
+NUM_IMAGES = {"train": 50_000, "test": 10_000}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _read(source: Source, root: Path) -> Arrays:
         layout = f"{source.reader.base_folder}/, {source.reader.filename} or parquet files in {source.parquet}/"
         download(lambda: _fetch(source, root), root, source.name, layout, "170 MB")
     if not folder.is_dir():
-        _unpack(source, archive)
+        with alone(root, source.name):
+            _unpack(source, archive, folder)
     return Arrays(*_batches(source, root, train=True), *_batches(source, root, train=False))
 
 
@@ -79,24 +81,37 @@ def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:
     try:
         part = source.reader(str(root), train=train)
     except RuntimeError as error:  # torchvision compares checksums
+        reader = source.reader
+        expected = [*reader.train_list, *reader.test_list, [reader.meta["filename"], reader.meta["md5"]]]
+        folder = root / reader.base_folder
+        bad = [file for file, md5 in expected if not check_integrity(folder / file, md5)]
+        problem = f"{', '.join(bad)} missing or not with the MD5 sum of {source.name}'s" if bad else str(error)
         raise ValueError(
-            f"{root / source.reader.base_folder} is incomplete or damaged; remove it and run again to take it from "
-            f"{source.reader.filename}, or to download that"
+            f"{folder} is incomplete or damaged ({problem}); remove it and run again to take it from "
+            f"{reader.filename}, or to download that"
         ) from error
     return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets, device="cpu")
 
 
-def _unpack(source: Source, archive: Path) -> None:
+def _unpack(source: Source, archive: Path, folder: Path) -> None:
+    """Unpack the archive beside itself; under its own name the folder is only when it is complete."""
+    if folder.is_dir():  # by another process, in the meantime
+        return
     if not check_md5(archive, source.reader.tgz_md5):
         raise ValueError(
             f"{archive} is not {source.name}: its MD5 sum is not {source.reader.tgz_md5}, so that it may be cut short; "
             "remove it and run again to download it"
         )
-    extract_archive(str(archive), str(archive.parent))
+    partial = folder.with_name(f".{folder.name}.partial")
+    extract_archive(str(archive), str(partial))
+    (partial / folder.name).replace(folder)
+    partial.rmdir()
 
 
 def _fetch(source: Source, root: Path) -> None:
     """Download the archive from the first host that has it whole; under its own name only when it is complete."""
+    if (root / source.reader.filename).is_file():  # by another process, in the meantime
+        return
     partial = f"{source.reader.filename}.partial"
     failures = []
     for url in source.urls:
@@ -114,14 +129,28 @@ def _fetch(source: Source, root: Path) -> None:
 def _parquet(source: Source, folder: Path, part: str) -> tuple[Tensor, Tensor]:
     """Images and labels of the files `part`*.parquet below `folder`, PNGs in a column img."""
     try:
+        from pyarrow import ArrowException
         from pyarrow.parquet import read_table
     except ImportError as error:
         raise ValueError(f"reading the parquet files in {folder} needs pyarrow: pip install pyarrow") from error
     files = sorted(folder.rglob(f"{part}*.parquet"))
     if not files:
         raise ValueError(f"{folder} holds no {part}*.parquet; download the data set there again, or remove the folder")
-    tables = [read_table(file, columns=["img", source.label]) for file in files]
-    pictures = [row["bytes"] for table in tables for row in table["img"].to_pylist()]
-    labels = [label for table in tables for label in table[source.label].to_pylist()]
-    pixels = np.stack([np.asarray(Image.open(BytesIO(picture)).convert("RGB")) for picture in pictures])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, device="cpu")
+    pictures, labels = [], []
+    for file in files:
+        try:
+            table = read_table(file, columns=["img", source.label], page_checksum_verification=True)
+            pictures += [_pixels(row["bytes"]) for row in table["img"].to_pylist()]
+        except (ArrowException, OSError, SyntaxError) as error:
+            raise ValueError(f"{file} is damaged ({error}); download it again") from error
+        labels += table[source.label].to_pylist()
+    if len(labels) != NUM_IMAGES[part]:
+        raise ValueError(
+            f"{folder} holds {len(labels):,} images in {part}*.parquet, {source.name} has {NUM_IMAGES[part]:,}: files "
+            "are missing, or there twice; download the data set there again"
+        )
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels, device="cpu")
+
+
+def _pixels(picture: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))

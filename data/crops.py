@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from data.decode import Box, decode_region
+from data.decode import HUGE, Box, Region, decode_region
 
 RATIO = (3 / 4, 4 / 3)  # of width to height, as in all ImageNet training since Szegedy et al. 2014
+LONG = 4  # times the shorter side; of longer images the centre alone is scaled, which takes PIL twice as long
 
 
 class TrainingCrops:
@@ -24,14 +25,13 @@ class TrainingCrops:
     def __init__(
         self, crop_area: Sequence[float], flip: bool, randaugment: int, erasing: float, mean: Sequence[float]
     ) -> None:
-        smallest, largest = crop_area
-        if not 0 < smallest <= largest <= 1:
+        if len(crop_area) != 2 or not 0 < crop_area[0] <= crop_area[1] <= 1:
             raise ValueError(f"data.crop_area={list(crop_area)}: must be two shares of the image; [0.08, 1] is usual")
         if not 0 <= randaugment <= 30:
             raise ValueError(f"data.randaugment={randaugment}: must lie between 0 (off) and 30; 9 is usual")
         if not 0 <= erasing <= 1:
             raise ValueError(f"data.erasing={erasing}: must be a probability; 0.25 is usual")
-        self.area = (smallest, largest)
+        self.area = list(crop_area)
         self.flip = flip
         colour = [round(255 * value) for value in mean]
         self.changes: list[Callable[[Tensor], Tensor]] = [v2.RandAugment(magnitude=randaugment)] if randaugment else []
@@ -40,7 +40,9 @@ class TrainingCrops:
     def __call__(self, data: bytes, size: int, seed: int) -> Tensor:
         """An image file's bytes -> uint8 (3, size, size), the same for the same seed."""
         with seeded(seed):
-            image = decode_region(data, lambda height, width: (self._box(height, width), (size, size)), most_shrink=8)
+            image = decode_region(
+                data, lambda height, width: Region(self._box(height, width), (size, size)), most_shrink=8
+            )
             if self.flip and torch.rand((), dtype=torch.float32, device="cpu") < 0.5:
                 image = image.flip(-1)
             for change in self.changes:
@@ -49,7 +51,7 @@ class TrainingCrops:
 
     def _box(self, height: int, width: int) -> Box:
         shape = torch.empty((1, height, width), device="meta")
-        top, left, rows, columns = v2.RandomResizedCrop.get_params(shape, list(self.area), list(RATIO))
+        top, left, rows, columns = v2.RandomResizedCrop.get_params(shape, self.area, list(RATIO))
         return top, left, rows, columns
 
 
@@ -67,11 +69,21 @@ class CentreCrop:
         """An image file's bytes -> uint8 (3, size, size)."""
         side = int(size / self.of_side)
 
-        def whole(height: int, width: int) -> tuple[Box, tuple[int, int]]:
-            short = min(height, width)
-            return (0, 0, height, width), (side * height // short, side * width // short)
+        def choose(height: int, width: int) -> Region:
+            short, long = sorted((height, width))
+            scaled = (side * height // short, side * width // short)
+            if long <= LONG * short and height * width <= HUGE:
+                return Region((0, 0, height, width), scaled)
+            return _centre(height, width, scaled, size)
 
-        return v2.functional.center_crop(decode_region(data, whole), [size, size])
+        return v2.functional.center_crop(decode_region(data, choose), [size, size])
+
+
+def _centre(height: int, width: int, scaled: tuple[int, int], size: int) -> Region:
+    """The central `size` x `size` of the `scaled` image: where torchvision's center_crop cuts, in original pixels."""
+    down, across = height / scaled[0], width / scaled[1]
+    top, left = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
+    return Region((top * down, left * across, size * down, size * across), (size, size), window=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from data.images import ImageSets
+from data.root import no_folder
 
 
 def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
@@ -20,7 +21,7 @@ def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
         raise ValueError("data sets of Hugging Face are read by its library: pip install datasets") from error
     if not root.is_dir():
         raise ValueError(
-            f"no folder {root}; set data.root to a copy of the data set: hf download <name> --local-dir <folder>"
+            f"{no_folder(root)}; set data.root to a copy of the data set: hf download <name> --local-dir <folder>"
         )
     stored = (root / "dataset_dict.json").is_file()
     splits: Any = datasets.load_from_disk(str(root)) if stored else datasets.load_dataset(str(root))

@@ -12,6 +12,7 @@ from data.augment import normalise
 from data.bad_images import BadImages
 from data.crops import CentreCrop, TrainingCrops
 from data.images import ImageSets
+from data.layout import explain_likeness
 from data.loader import Batch, Fetch, Loader
 from data.module import DataModule
 from data.samples import EvalSamples, TrainingSamples
@@ -23,7 +24,7 @@ class ImageData(DataModule):
 
     `num_workers` processes decode for each training process; null: its share of the machine's cores but one.
     `start_size` (null: none) is the size of the training crops at the start; it rises to `input_size` in steps of
-    32. The run fails when more than `bad_share` of the images cannot be read; fewer are replaced in training,
+    32. The run fails when more than `bad_share` of a part's images cannot be read; fewer are replaced in training,
     left out of evaluation, and listed in the run's directory. The classes are kept in the checkpoint.
     """
 
@@ -74,7 +75,6 @@ class ImageData(DataModule):
         self.eval_crop = CentreCrop(centre_crop)
         self.start_size, self.num_workers, self.bad_share = start_size, num_workers, bad_share
         self.sets: ImageSets | None = None
-        self.stored_classes: list[str] | None = None
 
     def setup(self, stage: str) -> None:
         if self.sets is not None:
@@ -90,7 +90,7 @@ class ImageData(DataModule):
 
     def train_dataloader(self) -> Loader:
         samples = self.training_samples(self.seed)
-        return self.train_loader(len(samples), self._fetch(samples, self.training_size), advice=self._advice())
+        return self.train_loader(len(samples), self._fetch(samples, self.training_size, "train"), advice=self._advice())
 
     def training_samples(self, seed: int) -> TrainingSamples:
         assert self.sets is not None
@@ -98,11 +98,11 @@ class ImageData(DataModule):
 
     def val_dataloader(self) -> Loader:
         assert self.sets is not None
-        return self._eval_loader(EvalSamples(self.sets.train, self.val_index, self.eval_crop))
+        return self._eval_loader(EvalSamples(self.sets.train, self.val_index, self.eval_crop), "val")
 
     def test_dataloader(self) -> Loader:
         assert self.sets is not None
-        return self._eval_loader(EvalSamples(self.sets.test, np.arange(len(self.sets.test)), self.eval_crop))
+        return self._eval_loader(EvalSamples(self.sets.test, np.arange(len(self.sets.test)), self.eval_crop), "test")
 
     def training_size(self, epoch: int) -> int:
         """Pixels of the training crops in `epoch`, from `start_size` in the first to `input_size` in the last."""
@@ -121,20 +121,22 @@ class ImageData(DataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.sets is not None
-        if list(self.sets.classes) != state_dict["classes"]:
+        classes, trained = list(self.sets.classes), state_dict["classes"]
+        if classes != trained:
+            likeness = explain_likeness(trained, classes, ("the checkpoint", str(self.root)))
             raise ValueError(
-                f"the checkpoint was trained on {len(state_dict['classes'])} classes, from "
-                f"{state_dict['classes'][0]} to {state_dict['classes'][-1]}; {self.root} has other ones"
+                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; "
+                f"{self.root} has other ones{': ' * bool(likeness)}{likeness}"
             )
 
-    def _eval_loader(self, samples: EvalSamples) -> Loader:
-        return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size))
+    def _eval_loader(self, samples: EvalSamples, part: str) -> Loader:
+        return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size, part))
 
-    def _fetch(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
+    def _fetch(self, samples: Samples, size: Callable[[int], int], part: str) -> Fetch:
         """Batches on the device, normalised there."""
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        decode = self.decode(samples, size)
+        decode = self.decode(samples, size, part)
 
         def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
             for images, labels in decode(batches, epoch):
@@ -143,10 +145,13 @@ class ImageData(DataModule):
 
         return fetch
 
-    def decode(self, samples: Samples, size: Callable[[int], int]) -> Fetch:
-        """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W."""
+    def decode(self, samples: Samples, size: Callable[[int], int], part: str) -> Fetch:
+        """Batches as the workers make them: uint8 (N, H, W, 3) in host memory; `size` of an epoch is H = W.
+
+        Bad images are counted against those of `part`.
+        """
         assert self.trainer is not None
-        bad = BadImages(Path(self.trainer.default_root_dir), len(samples), self.bad_share)
+        bad = BadImages(Path(self.trainer.default_root_dir), part, len(samples), self.bad_share)
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return decoded_batches(samples, size, bad, num_workers=self.workers, pin_memory=on_gpu)
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from data.decode import BadImageError, decode_region
+from data.decode import BadImageError, Region, decode_region
 from data.images import Images
 from data.samples import read
 
@@ -90,7 +90,7 @@ class _Looks(Dataset):
         try:
             data = read(self.images, index)
             digest = hashlib.blake2b(data, digest_size=16).digest()
-            decode_region(data, lambda height, width: ((0, 0, height, width), (8, 8)))
+            decode_region(data, lambda height, width: Region((0, 0, height, width), (8, 8)), most_shrink=8)
             picture = Image.open(BytesIO(data))
         except BadImageError as error:
             return Look(str(error), 0, 0, False, digest)

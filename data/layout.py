@@ -1,7 +1,11 @@
 """Explain what is wrong with a tree of image folders."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from data.root import no_folder
 
 EXPECTED = "root/train/<class>/<image>.jpg and root/val/<class>/<image>.jpg"
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
@@ -13,7 +17,7 @@ def check_root(root: Path) -> None:
     if not missing:
         return
     if not root.is_dir():
-        raise ValueError(f"no folder {root}; set data.root (or DATA_ROOT) to the folder that holds train/ and val/")
+        raise ValueError(f"{no_folder(root)}; set data.root (or DATA_ROOT) to the folder that holds train/ and val/")
     raise ValueError(f"{root} has no folder {' and no folder '.join(missing)}; expected {EXPECTED}. {_instead(root)}")
 
 
@@ -31,11 +35,52 @@ def check_folder(folder: Path, classes: Sequence[str], loose: Sequence[str]) -> 
 
 def check_classes(root: Path, train: Sequence[str], val: Sequence[str]) -> None:
     """ValueError where the classes of training and test differ: every label after the first would be wrong."""
+    for part, names in (("train", train), ("val", val)):
+        _check_forms(root / part, names)
     lost, new = [sorted(set(a) - set(b)) for a, b in ((train, val), (val, train))]
     if lost or new:
         parts = [f"{root / 'val'} lacks {_some(lost)}"] if lost else []
         parts += [f"{root / 'train'} lacks {_some(new)}"] if new else []
-        raise ValueError(f"the classes of train and val differ: {'; '.join(parts)}. Both must have the same folders")
+        hidden = _hidden(root / "val", lost) or _hidden(root / "train", new)
+        advice = explain_likeness(lost, new, ("train", "val")) or hidden or "Both must have the same folders"
+        raise ValueError(f"the classes of train and val differ: {'; '.join(parts)}. {advice}")
+
+
+def _check_forms(folder: Path, names: Sequence[str]) -> None:
+    forms = Counter(unicodedata.normalize("NFC", name) for name in names)
+    twice = [name for name, count in forms.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{folder} has the class {twice[0]} twice, in two Unicode forms that look the same (composed, NFC, and "
+            "decomposed, NFD); put their images into one folder"
+        )
+
+
+def explain_likeness(names: Sequence[str], others: Sequence[str], places: tuple[str, str]) -> str:
+    """How the first of `names` that is nearly, but not quite, one of `others` differs from that; "" where none is."""
+    near = {_plain(other): other for other in set(others) - set(names)}
+    for name in sorted(set(names) - set(others)):
+        other = near.get(_plain(name))
+        if other is not None:
+            one, two = (f"{text!a} in {place}" for text, place in zip((name, other), places, strict=True))
+            return f"{one} and {two} differ only in {_difference(name, other)}: rename one to the other"
+    return ""
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold().strip()
+
+
+def _difference(name: str, other: str) -> str:
+    one, two = (unicodedata.normalize("NFC", text) for text in (name, other))
+    if one == two:
+        return "their Unicode form (one composed, NFC, one decomposed, NFD; they look the same)"
+    return "spaces at an end" if one.strip() == two.strip() else "capital letters"
+
+
+def _hidden(folder: Path, classes: Sequence[str]) -> str:
+    found = [name for name in classes if (folder / f".{name}").is_dir()]
+    return f"{folder / f'.{found[0]}'} is hidden, and so left out: rename it" if found else ""
 
 
 def check_class(folder: Path, num_images: int, skipped: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -38,8 +39,15 @@ class Index:
 
     @classmethod
     def load(cls, shard: Path) -> "Index":
-        with np.load(shard.with_suffix(".npz")) as arrays:
-            return cls(**arrays)
+        """The index of the tar file `shard`; ValueError where it is damaged."""
+        path = shard.with_suffix(".npz")
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:  # which have checksums
+                return cls(**arrays)
+        except (BadZipFile, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); copy it again, or remove it and run scripts/make_shards.py again"
+            ) from error
 
 
 def shards(root: Path) -> ImageSets:
@@ -50,9 +58,15 @@ def shards(root: Path) -> ImageSets:
     path = root / INDEX
     if not path.is_file():
         raise ValueError(f"no {path}; make shards with: python scripts/make_shards.py root=<folder> out={root}")
-    described = json.loads(path.read_text())
-    parts = {part: [root / name for name in names] for part, names in described["shards"].items()}
-    return ImageSets(described["classes"], Shards(parts["train"]), Shards(parts["val"]))
+    try:
+        described = json.loads(path.read_text())
+        train, val = ([root / name for name in described["shards"][part]] for part in ("train", "val"))
+        classes = described["classes"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); copy it again, or run scripts/make_shards.py again, which keeps whole shards"
+        ) from error
+    return ImageSets(classes, Shards(train), Shards(val))
 
 
 class Shards:

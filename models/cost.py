@@ -1,23 +1,37 @@
 """Count a network: the only code that counts.
 
-MACs: one multiply-add is one MAC; FLOPs are 2 MACs and always labelled so. Convolutions and linear
-layers count; normalisation, activation, pooling, additions and moves count zero and are listed as
-uncounted. All figures are for one image.
+MACs: one multiply-add is one MAC; FLOPs are 2 MACs and always labelled so. Convolutions and linear layers count, and
+every other product of matrices, as in attention; normalisation, activation, pooling, additions and moves count zero
+and are listed as uncounted. All figures are for one image.
+
+Each operator that computes MACs is counted by the formula that torch.utils.flop_counter has for it, in the module whose
+forward runs. Where that module has a formula of its own, the two must agree; where it has none, the operators
+stand alone and the module's row says so.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from models.kernels.gated_conv import OPERATOR
 from models.meta import run_on_meta
 
-# The operators that convolutions and linear layers become; the analytic formulas must match them.
-COUNTED = ("aten.convolution", "aten._convolution", "aten.mm", "aten.addmm", "aten.bmm", OPERATOR)
+Shape = tuple[int, ...]
+# FLOPs of an operator from its arguments and its output: those of torch's counter, and products that it lacks.
+FLOPS: dict[str, Callable[..., int]] = {str(operator): formula for operator, formula in flop_registry.items()} | {
+    "aten.addbmm": lambda addend, left, right, **others: 2 * left.numel() * right.shape[2],
+    "aten.mv": lambda matrix, vector, **others: 2 * matrix.numel(),
+    "aten.addmv": lambda addend, matrix, vector, **others: 2 * matrix.numel(),
+    "aten.dot": lambda left, right, **others: 2 * left.numel(),
+}
 # No arithmetic: views, allocation and bookkeeping, which would only hide the rest of the list.
 MOVES = (
     "aten.detach",
@@ -32,14 +46,18 @@ MOVES = (
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module that holds parameters of its own; activations: elements of a counted layer's output."""
+    """One module that holds parameters of its own or multiplies; activations: elements of what it counts returns.
+
+    `operators`: MACs of each operator where they alone counted the module, and {} where its formula did too.
+    """
 
     name: str
     kind: str
     params: int
     macs: int
     activations: int
-    output_shape: tuple[int, ...]
+    output_shape: Shape
+    operators: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -56,48 +74,49 @@ class Cost:
     def flops(self) -> int:
         return 2 * self.macs
 
+    @property
+    def macs_by_operators(self) -> int:
+        """MACs that no formula checks."""
+        return sum(layer.macs for layer in self.layers if layer.operators)
+
     def macs_of(self, name: str) -> int:
         """MACs of the layer called `name`, its children included."""
         return sum(layer.macs for layer in self.layers if f"{layer.name}.".startswith(f"{name}."))
 
 
 def count(net: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Cost of `net` for one image of (C, H, W), by formulas checked against torch's operator counter.
+    """Cost of `net` for one image of (C, H, W).
 
-    Raises ValueError where the two disagree: a layer then computes something that no formula covers.
+    Raises ValueError where a module's formula and its operators disagree.
     """
     ledger = _Ledger(net)
-    flops = FlopCounterMode(display=False)
-    seen = _Operators()
     try:
-        with flops, seen:
+        with ledger:
             run_on_meta(net, (1, *input_shape))
     finally:
         ledger.close()
-    _require_agreement(ledger, flops, type(net).__name__)
-    params = sum(parameter.numel() for parameter in net.parameters())
     layers = tuple(ledger.rows())
     return Cost(
-        params,
+        sum(parameter.numel() for parameter in net.parameters()),
         sum(layer.macs for layer in layers),
         sum(layer.activations for layer in layers),
         layers,
-        dict(sorted(seen.calls.items())),
+        dict(sorted(ledger.uncounted.items())),
     )
 
 
-def conv_macs(weight_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+def conv_macs(weight_shape: Shape, output_shape: Shape) -> int:
     """Convolution: weight (out, in / groups, *kernel), output (N, out, *size): N out size in / groups kernel."""
     return math.prod(output_shape) * math.prod(weight_shape[1:])
 
 
-def linear_macs(weight_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+def linear_macs(weight_shape: Shape, output_shape: Shape) -> int:
     """Linear: weight (out, in), output (..., out): one MAC for each input of each output."""
     return math.prod(output_shape) * weight_shape[1]
 
 
-def conv_transpose_macs(weight_shape: tuple[int, ...], input_shape: tuple[int, ...]) -> int:
-    """Transposed convolution: weight (in, out / groups, k, k), input (N, in, H, W)."""
+def conv_transpose_macs(weight_shape: Shape, input_shape: Shape) -> int:
+    """Transposed convolution: weight (in, out / groups, *kernel), input (N, in, *size)."""
     return math.prod(input_shape) * math.prod(weight_shape[1:])
 
 
@@ -106,86 +125,95 @@ def gated_layers(net: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in net.named_modules() if getattr(module, "is_gated", False)}
 
 
-class _Ledger:
-    """Watches one forward pass and keeps a row for each module that has parameters of its own."""
+class _Ledger(TorchDispatchMode):
+    """Watches one forward pass: what each module's formula gives, and what the operators in it compute."""
 
     def __init__(self, net: nn.Module) -> None:
-        self.modules = {name: module for name, module in net.named_modules() if module._parameters}
-        self.macs: Counter[str] = Counter()
+        super().__init__()
+        self.modules = dict(net.named_modules())
+        self.formulas = {name: formula for name, module in self.modules.items() if (formula := _formula(module))}
+        self.running: list[str] = []  # who answers for what runs now: one name for each forward entered
+        self.by_formula: Counter[str] = Counter()
+        self.by_operators: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.activations: Counter[str] = Counter()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.handles = [module.register_forward_hook(self._hook(name)) for name, module in self.modules.items()]
+        self.shapes: dict[str, Shape] = {}
+        self.uncounted: Counter[str] = Counter()
+        self.handles = []
+        for name, module in self.modules.items():
+            self.handles.append(module.register_forward_pre_hook(partial(self._enter, name), prepend=True))
+            self.handles.append(module.register_forward_hook(partial(self._leave, name), with_kwargs=True))
 
-    def _hook(self, name: str):
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.shapes[name] = tuple(output.shape)
-            macs = _macs(module, tuple(inputs[0].shape), self.shapes[name])
-            self.macs[name] += macs
-            self.activations[name] += output.numel() if macs else 0
+    def _enter(self, name: str, module: nn.Module, args: tuple) -> None:
+        """Below a module that has a formula, those without one belong to it."""
+        covered = bool(self.running) and self.running[-1] in self.formulas and name not in self.formulas
+        self.running.append(self.running[-1] if covered else name)
 
-        return hook
+    def _leave(self, name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        self.running.pop()
+        self.shapes[name] = _first_shape(output)
+        if name in self.formulas:
+            macs = self.formulas[name](_first_shape((args, kwargs)), self.shapes[name])
+            self.by_formula[name] += macs
+            self.activations[name] += math.prod(self.shapes[name]) if macs else 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        operator = str(func.overloadpacket)
+        formula = FLOPS.get(operator.removesuffix("_"))  # in place it costs the same
+        if formula:
+            self._add(self.running[-1], operator, formula(*args, **(kwargs or {}), out_val=output) // 2, output)
+        elif not func.is_view and operator not in MOVES:
+            self.uncounted[operator] += 1
+        return output
+
+    def _add(self, name: str, operator: str, macs: int, output: Tensor) -> None:
+        self.by_operators[name][operator] += macs
+        self.activations[name] += 0 if name in self.formulas else output.numel()
 
     def rows(self) -> list[LayerCost]:
-        """In order of execution, the modules that never ran last."""
+        """In order of execution, the modules that never ran last; ValueError where the two counts of one disagree."""
         order = [*self.shapes, *(name for name in self.modules if name not in self.shapes)]
-        return [self._row(name) for name in order]
+        return [self._row(name) for name in order if self.modules[name]._parameters or name in self.by_operators]
 
     def _row(self, name: str) -> LayerCost:
-        own = sum(p.numel() for p in self.modules[name].parameters(recurse=False))
-        kind = type(self.modules[name]).__name__
-        return LayerCost(name, kind, own, self.macs[name], self.activations[name], self.shapes.get(name, ()))
+        module, operators = self.modules[name], dict(self.by_operators[name])
+        macs = sum(operators.values())
+        if name in self.formulas:
+            self._require_agreement(name, macs)
+            operators = {}
+        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        shape = self.shapes.get(name, ())
+        return LayerCost(name, type(module).__name__, own, macs, self.activations[name], shape, operators)
+
+    def _require_agreement(self, name: str, macs: int) -> None:
+        if self.by_formula[name] != macs:
+            raise ValueError(
+                f"{name}: the formula of {type(self.modules[name]).__name__} gives {self.by_formula[name]:,} MACs, its "
+                f"operators {macs:,}; this layer needs a method macs(input_shape, output_shape) that gives those"
+            )
 
     def close(self) -> None:
         for handle in self.handles:
             handle.remove()
 
 
-def _macs(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+def _formula(module: nn.Module) -> Callable[[Shape, Shape], int] | None:
+    """MACs from the shapes of the first input and the first output; None where only the operators know."""
+    if own := getattr(module, "macs", None):
+        return own
     match module:
-        case nn.ConvTranspose2d():
-            return conv_transpose_macs(tuple(module.weight.shape), input_shape)
+        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+            return lambda inputs, outputs: conv_transpose_macs(tuple(module.weight.shape), inputs)
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
-            return conv_macs(tuple(module.weight.shape), output_shape)
+            return lambda inputs, outputs: conv_macs(tuple(module.weight.shape), outputs)
         case nn.Linear():
-            return linear_macs(tuple(module.weight.shape), output_shape)
-    formula = getattr(module, "macs", None)
-    return formula(input_shape, output_shape) if formula else 0
+            return lambda inputs, outputs: linear_macs(tuple(module.weight.shape), outputs)
+    return None
 
 
-class _Operators(TorchDispatchMode):
-    """Counts the calls of every operator that does arithmetic and is not counted as MACs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = str(func.overloadpacket)
-        if name not in COUNTED and not func.is_view and name not in MOVES:
-            self.calls[name] += 1
-        return func(*args, **(kwargs or {}))
+def _first_shape(values: Any) -> Shape:
+    """Of the first tensor among nested values; () where there is none."""
+    return next((tuple(value.shape) for value in tree_leaves(values) if isinstance(value, Tensor)), ())
 
 
-def _require_agreement(ledger: _Ledger, flops: FlopCounterMode, root: str) -> None:
-    """The formulas and the operator counter, module by module so that the message can name the layer."""
-    counts = flops.get_flop_counts()
-    if sum(ledger.macs.values()) == _counter_macs(counts, "Global"):
-        return
-    for name in ledger.modules:
-        by_operators = _counter_macs(counts, f"{root}.{name}")
-        if ledger.macs[name] != by_operators:
-            raise ValueError(
-                f"{name}: the formula of {type(ledger.modules[name]).__name__} gives {ledger.macs[name]:,} MACs, "
-                f"torch.utils.flop_counter {by_operators:,}; this layer needs a method macs(input_shape, output_shape)"
-            )
-    raise ValueError(
-        f"the formulas give {sum(ledger.macs.values()):,} MACs, torch.utils.flop_counter "
-        f"{_counter_macs(counts, 'Global'):,}; a module without parameters of its own convolves or multiplies"
-    )
-
-
-def _counter_macs(counts: dict, module: str) -> int:
-    return sum(flops for operator, flops in counts.get(module, {}).items() if str(operator) in COUNTED) // 2
-
-
-assert all(any(str(operator) == name for operator in flop_registry) for name in COUNTED)
+assert OPERATOR in FLOPS

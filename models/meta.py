@@ -14,7 +14,8 @@ def run_on_meta(net: nn.Module, input_shape: tuple[int, int, int, int]) -> Tenso
     The network itself is left as it is, whatever its device.
     """
     tensors = {name: tensor.to("meta") for name, tensor in [*net.named_parameters(), *net.named_buffers()]}
-    with _evaluating(net), torch.no_grad():
+    # Inference mode would show whoever counts operators composite ones.
+    with _evaluating(net), torch.inference_mode(False), torch.no_grad():
         return functional_call(net, tensors, (torch.empty(input_shape, dtype=_dtype(net), device="meta"),))
 
 

@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from decimal import ROUND_UP, Context
 from itertools import repeat
 from typing import Any
 
@@ -39,7 +40,7 @@ class Comparison:
         """exact, within x %, differs (why), not built (why) or not run."""
         match self.outcome:
             case "within":
-                return f"within {self.deviation:.2g} %"
+                return f"within {_rounded_up(self.deviation)} %"
             case "differs":
                 return f"differs ({self.row.reason or f'by {self.deviation:.2g} %'})"
             case "not built":
@@ -51,6 +52,11 @@ class Comparison:
         """Per cent of the published value."""
         assert self.ours is not None
         return 100 * abs(self.ours - self.row.figure.value) / abs(self.row.figure.value)
+
+
+def _rounded_up(per_cent: float) -> str:
+    """To two digits, and never less than it is: 1.9 for 1.84."""
+    return f"{Context(prec=2, rounding=ROUND_UP).create_decimal_from_float(per_cent):f}"
 
 
 def compare_all(rows: list[Row], runs: list[dict[str, Any]]) -> list[Comparison]:

@@ -49,12 +49,16 @@ def main(config: DictConfig) -> None:
 
 
 def report(built: "Built", shape: "Input") -> dict[str, Any]:
-    """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut."""
+    """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut.
+
+    `macs_by_operators`: what only operators counted, without a formula of the layer beside them.
+    """
     cost, baseline = built.cost, built.baseline
     return {
         "input": asdict(shape),
         "params": cost.params,
         "macs": cost.macs,
+        "macs_by_operators": cost.macs_by_operators,
         "macs_gates_closed": cost.macs - gated_macs(built) if gated_macs(built) else None,
         "flops": cost.flops,
         "activations": cost.activations,
@@ -98,9 +102,10 @@ def table(built: "Built", shape: "Input") -> str:
     cost, baseline = built.cost, built.baseline
     lines = [row.format("layer", "kind", "parameters", "MACs", "activations", "output")]
     for layer in cost.layers:
-        output = "x".join(map(str, layer.output_shape[1:])) or "not run"
+        output = "x".join(map(str, layer.output_shape[1:])) or "not called"
         counts = (f"{layer.params:,}", f"{layer.macs:,}", f"{layer.activations:,}")
-        lines.append(row.format(layer.name, layer.kind, *counts, output))
+        alone = "  by operators alone: " + ", ".join(layer.operators) if layer.operators else ""
+        lines.append(row.format(layer.name, layer.kind, *counts, output + alone))
     for name, total in (("total", cost), ("baseline", baseline)):
         counts = (f"{total.params:,}", f"{total.macs:,}", f"{total.activations:,}")
         lines.append(row.format(name, "", *counts, f"{total.flops:,} FLOPs"))

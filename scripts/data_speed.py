@@ -6,8 +6,9 @@ the median over the pairs, with the smallest and largest. Where nothing but this
 second is one of its own computing time, so that a row is images a second of one core.
 """
 
+import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -24,13 +25,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from tqdm import trange
 
+from conf.logs import log_to_stderr
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
 from data.loader import Loader
 from scripts.photographs import write_photographs
-from train import log_to_stderr
 
+log = logging.getLogger(__name__)
 Batches = Iterable[tuple[Tensor, Tensor]]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZE = 224
@@ -38,12 +41,14 @@ SIZE = 224
 
 def rows(
     *, photographs: int, images: int, batch_size: int, workers: int, repeats: int, threads: int
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Rows of `images` decoded by `workers` processes on each side (0: by the one that trains)."""
     log_to_stderr()
     torch.set_num_threads(threads)
     settings = {"repeats": repeats, "threads": threads}
+    yield _in_memory(batch_size, settings)
     with tempfile.TemporaryDirectory() as folder:
+        log.info(f"making {photographs + images:,} photographs, then timing each side {repeats} times in each row")
         write_photographs(Path(folder), photographs, images)
         ours = _ours(
             "image_folder", batch_size, f"data.root={folder}", "data.num_classes=6", f"data.num_workers={workers}"
@@ -54,21 +59,20 @@ def rows(
         centres = _torchvision(val, _val_transforms(), batch_size, workers, shuffle=False)
         timm = _timm(train, batch_size, workers)
         handed, normalised = _handed_over(ours), ours.train_dataloader()
-        result = [
-            _row("training_crops_handed_to_device", "torchvision ImageFolder", handed, crops, **decoded),
-            _row("training_crops_handed_to_device", "timm create_loader", handed, timm.loader, **decoded),
-            _row("training_crops_normalised_on_cpu", "torchvision ImageFolder", normalised, crops, **decoded),
-            _row("training_crops_normalised_on_cpu", "timm create_loader", normalised, timm, **decoded),
-            _row("validation_normalised_on_cpu", "torchvision ImageFolder", ours.test_dataloader(), centres, **decoded),
-        ]
+        yield _row("training_crops_handed_to_device", "torchvision ImageFolder", handed, crops, **decoded)
+        yield _row("training_crops_handed_to_device", "timm create_loader", handed, timm.loader, **decoded)
+        yield _row("training_crops_normalised_on_cpu", "torchvision ImageFolder", normalised, crops, **decoded)
+        yield _row("training_crops_normalised_on_cpu", "timm create_loader", normalised, timm, **decoded)
+        tested = ours.test_dataloader()
+        last = _row("validation_normalised_on_cpu", "torchvision ImageFolder", tested, centres, **decoded)
         difference = _pixel_difference(ours.test_dataloader(), centres)
-        result[-1]["agreement"] = f"mean absolute difference {difference:.4f} of 255"
-    return [_in_memory(batch_size, settings), *result]
+        yield last | {"agreement": f"mean absolute difference {difference:.4f} of 255"}
 
 
 def _row(name: str, peer: str, ours: Batches, theirs: Batches, *, steps: int, workers: int, repeats: int, threads: int):
     clock = process_time if workers == 0 else perf_counter
-    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in range(repeats)]
+    rounds = trange(repeats, desc=f"{name} beside {peer}", unit="pair", disable=None)
+    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in rounds]
     ratios = [a / b for a, b in pairs]
     return {
         "name": name,
@@ -106,7 +110,7 @@ def _ours(data: str, batch_size: int, *overrides: str) -> Any:
 def _handed_over(data: ImageData) -> Loader:
     """What a device is handed: decoded, cropped and batched, to be normalised there."""
     samples = data.training_samples(1)
-    return data.train_loader(len(samples), data.decode(samples, data.training_size), advice="")
+    return data.train_loader(len(samples), data.decode(samples, data.training_size, "train"), advice="")
 
 
 def _in_memory(batch_size: int, settings: dict[str, int]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Single gated convolutions for benchmark=gates, each gated by a pattern in its input."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ SHAPES = [(batch, *shape) for batch in (1, 8) for shape in IMAGENET + IMAGENET_S
 Row = dict[str, Any]
 
 
-def layer_rows(zero_fractions: list[float], gate_kernel: str, repeats: int) -> list[Row]:
+def layer_rows(zero_fractions: list[float], gate_kernel: str, repeats: int) -> list[Callable[[], list[Row]]]:
+    """What measures the rows of each layer."""
     return [
-        _layer_row(shape, gate_kernel, zeros, pattern, repeats)
+        lambda shape=shape, zeros=zeros, pattern=pattern: [_layer_row(shape, gate_kernel, zeros, pattern, repeats)]
         for shape in SHAPES
         for pattern in ("random", "clustered")
         for zeros in zero_fractions

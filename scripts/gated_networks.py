@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from conf.launch import FOLDER, near_matches
+from conf.targets import require_own_targets
 from models.build import Input, build, paper_input
 from models.cost import count
 from models.deploy import deploy
@@ -23,30 +26,41 @@ BATCH = {224: 8, 32: 128}  # images at once, by their size
 TIMED_BATCHES = 8  # of a run's test set
 
 
-def set_rows(name: str, zero_fractions: list[float], repeats: int) -> list[Row]:
-    """The preset `name`, untrained, on noise, its gates moved so that each closes the same share of positions."""
+def require_gates(name: str) -> None:
+    """ValueError where the preset `name` has no gates to close."""
+    if getattr(_preset(name)["layer"].func, "is_gated", False):
+        return
+    gated = sorted(path.stem for path in (FOLDER / "model").glob("*_lccl.yaml"))
+    raise ValueError(f"benchmark.networks=[{name}]: a network without gates{near_matches(f'{name}_lccl', gated)}")
+
+
+def _preset(name: str) -> dict[str, Any]:
     config = OmegaConf.to_container(compose("train", [f"model={name}"]).model, resolve=True)
-    parts = instantiate(config, _convert_="all")
+    return instantiate(config, _convert_="all")
+
+
+def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
+    """The preset `name`, untrained, on noise, its gates moved so that each closes the share `zeros` of positions."""
+    parts = _preset(name)
     size = paper_input(parts["backbone"])
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH[size.size], *size.shape, generator=generator).to(memory_format=torch.channels_last)
-    rows = []
-    for zeros in zero_fractions:
-        torch.manual_seed(0)
-        plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
-        gated = build(**parts, data=size).net
-        calibrate(plain, images)
-        calibrate(gated, images)
-        skipping = deploy(gated)
-        close_gates(skipping, images, zeros)
-        rows.append(_row(name, deploy(plain), skipping, [images], "random", repeats))
-    return rows
+    torch.manual_seed(0)
+    plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
+    gated = build(**parts, data=size).net
+    calibrate(plain, images)
+    calibrate(gated, images)
+    skipping = deploy(gated)
+    close_gates(skipping, images, zeros)
+    return [_row(name, deploy(plain), skipping, [images], "random", repeats)]
 
 
 def trained_rows(folder: Path, repeats: int) -> list[Row]:
     """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
     record = json.loads((folder / "result.json").read_text())
-    parts = instantiate(record["config"], _convert_="all", trainer=None)
+    described = {part: record["config"][part] for part in ("model", "data")}
+    require_own_targets(described, f"{folder / 'result.json'}")
+    parts = instantiate(described, _convert_="all")
     data = parts["data"]
     size = Input(data.num_classes, data.input_size, data.channels)
     gated = build(**parts["model"], data=size).net
@@ -66,6 +80,8 @@ def trained_rows(folder: Path, repeats: int) -> list[Row]:
 
 def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
     """Times on the first few of `batches`, zero fractions over all of them."""
+    if not _gated(skipping):
+        raise ValueError(f"{name}: no gate of this network can skip; choose a run with model/layer=lccl, shared gates")
     shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
     choices = choose(skipping, batches[0])
     macs = {choice.name: choice.macs for choice in choices}

@@ -6,15 +6,19 @@ how many times fewer MACs it takes, `realised` how many times less time (the med
 `ratio` the second over the first; `spread` the distance between quartiles of the realised speed-up, as a share of it.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 import torch
+from tqdm import tqdm
 
+from conf.logs import log_to_stderr
 from scripts.gated_layers import Row, layer_rows
-from scripts.gated_networks import set_rows, trained_rows
+from scripts.gated_networks import require_gates, set_rows, trained_rows
 from scripts.side_by_side import keep_freed_memory
-from train import log_to_stderr
 
 
 def rows(
@@ -26,18 +30,18 @@ def rows(
     gate_kernel: Literal["1x1", "kxk"],
     networks: list[str],
     trained: list[str],
-) -> list[Row]:
+) -> Iterator[Row]:
     """The layer rows, then the networks with gates set to each zero fraction, then the trained ones."""
     log_to_stderr()
     keep_freed_memory()
-    found: list[Row] = []
-    with torch.inference_mode():
-        for number in threads:
-            torch.set_num_threads(number)
-            if layers:
-                found += layer_rows(zero_fractions, gate_kernel, repeats)
-            for name in networks:
-                found += set_rows(name, zero_fractions, repeats)
-            for folder in trained:
-                found += trained_rows(Path(folder), repeats)
-    return found
+    for name in networks:
+        require_gates(name)  # before any of them has taken its minutes
+    jobs: list[Callable[[], list[Row]]] = []
+    jobs += layer_rows(zero_fractions, gate_kernel, repeats) if layers else []
+    jobs += [partial(set_rows, name, zeros, repeats) for name in networks for zeros in zero_fractions]
+    jobs += [partial(trained_rows, Path(folder), repeats) for folder in trained]
+    for number, job in tqdm(list(product(threads, jobs)), "gates", unit="row", disable=None):
+        torch.set_num_threads(number)
+        with torch.inference_mode():
+            found = job()
+        yield from found

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Write the shards that are not there yet, then the description of all: stopped, it goes on where it was."""
-    from tqdm import tqdm
+    from filelock import FileLock, Timeout
 
     from data.folder import image_folder
     from data.shards import INDEX
@@ -33,10 +33,24 @@ def main(config: DictConfig) -> None:
     out = Path(config.out).expanduser()
     sets = image_folder(Path(config.root).expanduser())
     out.mkdir(parents=True, exist_ok=True)
-    _refuse_other(out, sets, config.images_per_shard)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            pack(sets, out, config.images_per_shard)
+    except Timeout as error:
+        raise ValueError(f"another make_shards.py is writing to {out}; wait for it, or choose another out") from error
+    print(f"{out / INDEX}: {len(sets.train):,} training and {len(sets.test):,} test images")
+
+
+def pack(sets: "ImageSets", out: Path, images_per_shard: int) -> None:
+    """Write what is missing of the shards of `sets` in `out`."""
+    from tqdm import tqdm
+
+    from data.shards import INDEX
+
+    _refuse_other(out, sets, images_per_shard)
     names: dict[str, list[str]] = {}
     for part, images in (("train", sets.train), ("val", sets.test)):
-        shards = shuffled(len(images), config.images_per_shard)
+        shards = shuffled(len(images), images_per_shard)
         names[part] = [f"{part}-{number:06}.tar" for number in range(len(shards))]
         for name, numbers in zip(tqdm(names[part], part, unit="shard", disable=None), shards, strict=True):
             if not (out / name).with_suffix(".npz").is_file():
@@ -44,7 +58,6 @@ def main(config: DictConfig) -> None:
     described = {"classes": list(sets.classes), "shards": names}
     (out / f".{INDEX}").write_text(json.dumps(described, indent=1) + "\n")
     (out / f".{INDEX}").replace(out / INDEX)
-    print(f"{out / INDEX}: {len(sets.train):,} training and {len(sets.test):,} test images")
 
 
 def shuffled(num_images: int, images_per_shard: int) -> list[list[int]]:

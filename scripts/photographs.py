@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from tqdm import trange
 
 SHIPPED = ("astronaut", "chelsea", "coffee", "rocket")  # the colour photographs in scikit-image's wheel
 SIZE = (500, 375)  # pixels; about the average of ImageNet
@@ -15,7 +16,7 @@ def write_photographs(root: Path, num_train: int, num_val: int, size: tuple[int,
     scenes = _scenes()
     draw = random.Random(0)
     for part, number in (("train", num_train), ("val", num_val)):
-        for count in range(number):
+        for count in trange(number, desc=f"photographs for {part}", disable=None):
             name, picture = scenes[count % len(scenes)]
             folder = root / part / name
             folder.mkdir(parents=True, exist_ok=True)

@@ -5,16 +5,16 @@ have its own `source` and `experiment`. A row has
 
     row         its name in the table
     network     what makes the network, as overrides of scripts/complexity.py
-    published   quantity: figure, of the paper
-    counted     the same, counted by hand from the layer table and no claim of the paper
+    published   quantity: figure, as the paper prints it
+    counted     quantity: figure, counted by hand from the paper's layer table: no figure of the paper
     input_size, num_classes   where they are not the backbone's own
     against     the network that a ratio compares with
     conv        [in, out, kernel]: the figures are of one layer of that shape, biases included
     experiment  the recipe of its accuracies, in conf/experiment
 
-and a figure is its printed digits with their unit (1.25 M, 22.2 %, 4.5x, 2.61E7), or a mapping: `printed`, and
-`within: 2` where ours is known to lie within 2 % (and may say `why`) or `differs: reason` where it cannot be met, and
-`times: 0.64` where it is that part of ours. Without either our figure rounds to the printed one.
+and a figure is its digits with their unit (1.25 M, 22.2 %, 4.5x, 2.61E7), or a mapping: `printed`, and `within: 2`
+where ours is known to lie within 2 % (and may say `why`) or `differs: reason` where it cannot be met, and `times: 0.64`
+where it is that part of ours. Without either our figure rounds to the printed one.
 """
 
 import re
@@ -37,7 +37,7 @@ RUN_TOLERANCE = 1.0  # per cent, of what is measured in a run
 
 @dataclass(frozen=True)
 class Figure:
-    """One printed number: its value, and half a unit of its last digit."""
+    """One number as it is printed: its value, and half a unit of its last digit."""
 
     printed: str
     value: float
@@ -57,12 +57,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of a published table, what it is compared with, and the status that is known."""
+    """One figure, printed in a paper or counted from its layer table; what it is compared with; its known status."""
 
     paper: str
     table: str
     row: str
     quantity: str
+    is_counted: bool  # from the layer table; else printed in the paper
     figure: Figure
     source: str
     convention: str
@@ -99,27 +100,31 @@ def _rows(path: Path) -> Iterator[Row]:
             optional = {"published", "counted", "input_size", "num_classes", "against", "conv", "experiment", "source"}
             _known(path, row, {"row", "network"} | optional)
             shared = {"source": content["source"]} | {k: v for k, v in table.items() if k != "rows"} | row
-            for quantity, figure in row.get("published", {}).items():
-                yield _row(content, shared, quantity, figure)
-            for quantity, figure in row.get("counted", {}).items():
-                yield _row(content, shared | {"source": COUNTED}, quantity, figure)
+            for kind in ("published", "counted"):
+                for quantity, figure in row.get(kind, {}).items():
+                    yield _row(content, shared, quantity, figure, kind)
 
 
-def _row(content: dict[str, Any], shared: dict[str, Any], quantity: str, figure: str | dict[str, str]) -> Row:
+def _row(
+    content: dict[str, Any], shared: dict[str, Any], quantity: str, figure: str | dict[str, str], kind: str
+) -> Row:
     known = {"printed": figure} if isinstance(figure, str) else figure
     place = f"{content['paper']}, {shared['row']}, {quantity}"
     if quantity not in COMPLEXITY + ACCURACY:
         raise ValueError(f"{place}: no such quantity; there are {', '.join(COMPLEXITY + ACCURACY)}")
     _known(place, known, {"printed", "within", "differs", "times", "why"})
     measured = quantity in ACCURACY
+    if measured and kind == "counted":
+        raise ValueError(f"{place}: an accuracy cannot be counted; write it under published")
     recorded = NOT_RUN if measured else next((rank for rank in ("within", "differs") if rank in known), "exact")
     return Row(
         content["paper"],
         shared["table"],
         shared["row"],
         quantity,
+        kind == "counted",
         Figure.parse(known["printed"]),
-        shared["source"],
+        COUNTED if kind == "counted" else shared["source"],
         content["convention"],
         tuple(shared["network"].split()),
         tuple(shared.get("against", "").split()),

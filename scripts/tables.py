@@ -15,16 +15,16 @@ import json
 from omegaconf import DictConfig
 
 from conf.launch import launch
-from scripts.published import COUNTED, read
+from scripts.published import NOT_RUN, RANKS, read
 
 if TYPE_CHECKING:
     from scripts.comparison import Comparison
 
-COLUMNS = ("row", "quantity", "published", "ours", "status")
+COLUMNS = ("row", "quantity", "printed", "counted", "ours", "status")
 LEGEND = (
-    "exact: ours rounds to the printed digits; (counted): not printed, counted from the layer table. "
-    "One multiply-add is one MAC, of convolutions and linear layers; parameters include biases and normalisation "
-    "unless the quantity says otherwise."
+    "printed: a figure of the paper, exact where ours rounds to its digits; counted: no figure of the paper, but "
+    "counted by hand from its layer table. One multiply-add is one MAC, of convolutions and linear layers; parameters "
+    "include biases and normalisation unless the quantity says otherwise."
 )
 
 
@@ -48,15 +48,20 @@ def as_json(done: "list[Comparison]") -> str:
 
 
 def entry(comparison: "Comparison") -> dict[str, Any]:
-    """One row for machines; `published` and `ours` are plain numbers, `tolerance` is in per cent."""
+    """One row for machines: `published`, or `counted` from the layer table, and `ours` as numbers, the other null.
+
+    `printed` are the digits of what is published, `tolerance` is in per cent.
+    """
     row = comparison.row
+    value = _number(row.figure.value)
     return {
         "paper": row.paper,
         "table": row.table,
         "row": row.row,
         "quantity": row.quantity,
-        "published": _number(row.figure.value),
-        "printed": row.figure.printed,
+        "published": None if row.is_counted else value,
+        "printed": None if row.is_counted else row.figure.printed,
+        "counted": value if row.is_counted else None,
         "ours": None if comparison.ours is None else _number(comparison.ours),
         "tolerance": row.tolerance,
         "status": comparison.status,
@@ -77,10 +82,10 @@ def as_table(done: "list[Comparison]") -> str:
     lines = []
     for (paper, table), group in _tables(done):
         cells = [COLUMNS, *map(_cells, group)]
-        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        widths = [max(len(line[column]) for line in cells) for column in range(5)]
         lines += [f"{paper}: {table}"]
         lines += [
-            "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[4]]) for line in cells
+            "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in cells
         ]
         lines += [""]
     return "\n".join([*lines, LEGEND, summary(done)])
@@ -93,7 +98,7 @@ def as_markdown(done: "list[Comparison]") -> str:
         comparisons = list(papers)
         lines += ["", f"## {paper}", "", f"{comparisons[0].row.convention}"]
         for (_, table), group in _tables(comparisons):
-            lines += ["", f"### {table}", "", _markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|---|---|"]
+            lines += ["", f"### {table}", "", _markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|--:|---|---|"]
             lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in group]
     return "\n".join(lines)
 
@@ -127,20 +132,25 @@ def _tables(done: "list[Comparison]") -> "Iterator[tuple[tuple[str, str], Iterat
 def _cells(comparison: "Comparison") -> tuple[str, ...]:
     row, ours = comparison.row, comparison.ours
     text = "" if ours is None else f"{ours:,.2f}" if ours < 1000 else f"{ours:,.0f}"
-    quantity = row.quantity + (" (counted)" if row.source == COUNTED else "")
-    return row.row, quantity, row.figure.printed, text, comparison.status
+    figures = ("", row.figure.printed) if row.is_counted else (row.figure.printed, "")
+    return row.row, row.quantity, *figures, text, comparison.status
 
 
 def summary(done: "list[Comparison]") -> str:
-    """How many rows of each kind."""
-    complexity = [comparison.outcome for comparison in done if not comparison.row.is_measured]
-    measured = [comparison.outcome for comparison in done if comparison.row.is_measured]
-    return f"{_kinds('complexity', complexity)}; {_kinds('measured', measured)}"
+    """How many figures of each kind, printed ones apart from those that only a layer table gives."""
+    rows = [(comparison.row.is_measured, comparison.row.is_counted, comparison.outcome) for comparison in done]
+    kinds = {
+        "printed": [outcome for measured, counted, outcome in rows if not measured and not counted],
+        "counted from layer tables": [outcome for _, counted, outcome in rows if counted],
+        "of accuracy, printed": [outcome for measured, _, outcome in rows if measured],
+    }
+    return "; ".join(f"{len(outcomes)} {kind}{_outcomes(outcomes)}" for kind, outcomes in kinds.items())
 
 
-def _kinds(name: str, outcomes: list[str]) -> str:
-    kinds = ", ".join(f"{number} {outcome}" for outcome, number in sorted(Counter(outcomes).items()))
-    return f"{len(outcomes)} {name} rows ({kinds})" if outcomes else f"no {name} rows"
+def _outcomes(outcomes: list[str]) -> str:
+    numbers = Counter(outcomes)
+    parts = [f"{numbers[outcome]} {outcome}" for outcome in (*RANKS, NOT_RUN) if numbers[outcome]]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 FORMATS = {"table": as_table, "json": as_json, "markdown": as_markdown, "html": as_html}

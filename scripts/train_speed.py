@@ -22,6 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import trange
 
 from callbacks.throughput import Throughput
 from conf.run import Run
@@ -33,23 +34,21 @@ Batch = tuple[Tensor, Tensor]
 Speed = Callable[[], float]  # images a second
 
 
-def rows(*, steps: int, small_steps: int, repeats: int, threads: int) -> list[dict[str, Any]]:
+def rows(*, steps: int, small_steps: int, repeats: int, threads: int) -> Iterator[dict[str, Any]]:
     """One row for ResNet-20 at 32 px against a bare loop, one for a single layer against an empty Trainer."""
     torch.set_num_threads(threads)
     log_to_stderr()
     logging.getLogger("callbacks").setLevel(logging.WARNING)  # no line an epoch
     resnet20 = partial(_resnet20, compose("train", ["model=resnet20", "data=fake"]))
     large, small = _ready(steps, 128, 3, 32), _ready(small_steps, 32, 1, 8)
-    return [
-        _row("resnet20_32px_batch128", "bare loop", resnet20, large, bare_loop, repeats, threads),
-        _row("one_layer_8px_batch32", "empty Trainer", _one_layer, small, empty_trainer, repeats, threads),
-    ]
+    yield _row("resnet20_32px_batch128", "bare loop", resnet20, large, bare_loop, repeats, threads)
+    yield _row("one_layer_8px_batch32", "empty Trainer", _one_layer, small, empty_trainer, repeats, threads)
 
 
 def _row(name: str, peer: str, make: Callable, batches: "_Repeat", run_peer: Callable, repeats: int, threads: int):
     ours: list[float] = []
     theirs: list[float] = []
-    for _ in range(repeats):
+    for _ in trange(repeats, desc=name, unit="pair", disable=None):
         ours.append(through_train(make(), batches))
         theirs.append(run_peer(make(), batches))
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]

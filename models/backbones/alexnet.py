@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from models.backbones import require_room
 from models.geometry import nearest_divisor
 
 SMALLEST_PAPER_FORM = 99  # px; the stem and the three poolings leave 2 x 2
@@ -20,8 +21,7 @@ def alexnet(num_classes: int = 1000, input_size: int = 227, in_channels: int = 3
         raise ValueError(
             f"groups={groups} must divide 96, 256 and 384 channels; nearest: {nearest_divisor(32, groups)}"
         )
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: two poolings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "two poolings")
     if input_size < SMALLEST_PAPER_FORM:
         stem = [nn.Conv2d(in_channels, 96, 3, padding=1), nn.ReLU(), _response_norm()]
     else:

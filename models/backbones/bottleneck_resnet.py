@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
 
@@ -44,8 +44,7 @@ def bottleneck_resnet(
 
 
 def _require(input_size: int, blocks: Sequence[int], cardinality: int, width: int) -> None:
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     if len(blocks) != 4 or min(blocks) < 1:
         nearest = [max(1, n) for n in (*blocks, 1, 1, 1, 1)[:4]]
         raise ValueError(f"blocks={list(blocks)}: four stages of at least one block; nearest: {nearest}")

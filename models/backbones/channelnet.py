@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 from models.geometry import nearest_divisor
 from models.layers.ccl import CCL
 from models.layers.channelwise import ChannelConv, ChannelWise
@@ -90,8 +90,7 @@ def _head(channels: int, num_classes: int, size: int, version: str) -> list[nn.M
 def _require_fit(
     num_classes: int, input_size: int, version: str, width: float, groups: int, middle: int, last: int
 ) -> None:
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: four halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "four halvings")
     if width < 1 / 32:
         raise ValueError(f"width={width:g}: must leave the stem of 32 channels one; nearest: {1 / 32}")
     if groups < 1 or middle % groups:

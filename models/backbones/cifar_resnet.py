@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.backbones import require_room
+
 
 def cifar_resnet(
     num_classes: int = 10,
@@ -27,8 +29,7 @@ def cifar_resnet(
     B projects with a strided 1x1 convolution; both only where a stage changes the shape.
     """
     blocks_each = blocks_a_stage(depth)
-    if input_size < 8:
-        raise ValueError(f"input_size={input_size}: two halvings must leave at least 2 x 2; nearest: 8")
+    require_room(input_size, 8, "two halvings")
     make_shortcut = {"A": PadShortcut, "B": projection_shortcut}[shortcut]
     widths = [16, 16, 32, 64]
     layers: list[nn.Module] = [nn.Conv2d(in_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.backbones import require_room
+
 # The ResNet between the first two levels and the last two, by its depth: blocks a level, whether bottlenecks.
 BODIES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True), 101: ((3, 4, 23, 3), True)}
 ADDED = {"C": 8, "D": 4}  # layers of the other four levels
@@ -29,8 +31,7 @@ def drn(
     single convolutions in D.
     Differs: the authors' code gives the seventh level of C-58 a projection (1.05 M parameters) that it never adds.
     """
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     known = [body + ADDED[variant] for body in BODIES]
     if depth not in known:
         nearest = min(known, key=lambda d: abs(d - depth))

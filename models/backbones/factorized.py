@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from models.backbones import require_room
+
 SMALLEST = 77  # px; leaves 2 x 2 before the last pooling
 
 
@@ -29,8 +31,7 @@ def factorized(
     """
     if layers_per_stage < 1:
         raise ValueError(f"layers_per_stage={layers_per_stage}: a stage has at least one layer; nearest: 1")
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: the four halvings and thirds must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "the four halvings and thirds")
 
     def stage(width: int) -> Iterator[nn.Module]:
         for _ in range(layers_per_stage):

@@ -7,6 +7,8 @@ which normalises and rectifies the convolution before the cheap one.
 from timm.models.ghostnet import GhostModule
 from torch import nn
 
+from models.backbones import require_room
+
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolutions
 SMALLEST = 32  # px; four poolings leave the last convolutions 2 x 2
 
@@ -32,8 +34,7 @@ def ghost_vgg16(
         raise ValueError(f"ratio={ratio}: must be from 2 to the {STAGES[0][0]} channels of a stage; nearest: {nearest}")
     if cheap_kernel_size % 2 == 0:
         raise ValueError(f"cheap_kernel_size={cheap_kernel_size}: must be odd; nearest: {cheap_kernel_size + 1}")
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: four poolings must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "four poolings")
     layers: list[nn.Module] = []
     before = in_channels
     for width, convolutions in STAGES:

@@ -6,7 +6,7 @@ Source: Han, Wang, Tian, Guo, Xu, Xu 2020, "GhostNet", arXiv:1911.11907, table 1
 from timm.models.ghostnet import GhostNet
 from torch import nn
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 
 SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
 # Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.
@@ -31,8 +31,7 @@ def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 
     """
     if width <= 0:
         raise ValueError(f"width={width}: must be positive; nearest of the paper's: 0.5")
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
     if input_size <= SMALL_INPUT:
         for name in ("conv_stem", "blocks.1.0.conv_dw", "blocks.1.0.shortcut.0"):

@@ -1,17 +1,17 @@
 """Any network of timm or torchvision by its name, fitted to the data."""
 
-import logging
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Literal
 
 import timm
+import torch
 import torchvision
+from timm.models import PretrainedCfg
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from models.backbones import SMALL_INPUT
-from models.meta import run_on_meta
-
-log = logging.getLogger(__name__)
+from models.backbones.fit import first_conv, fitted
 
 
 def library_network(
@@ -25,37 +25,23 @@ def library_network(
 ) -> nn.Module:
     """`name` of `library`, untrained, for images (N, in_channels, input_size, input_size).
 
-    For inputs of at most 64 px a stem that subsamples is replaced by a 3x3 convolution of stride 1
-    without pooling, and the log says so; what then has less than 2 x 2 before the last pooling is refused.
-    `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of striding them.
+    What depends on the input size (position embeddings, windows) is made for `input_size`. For inputs of at most 64 px
+    a stem that subsamples is replaced by a 3x3 convolution of stride 1 without pooling where the network takes that,
+    and the log says so. A size that the network cannot take, or that leaves less than 2 x 2 before the last pooling, is
+    refused with one that works. `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of
+    striding them.
     """
     if library == "timm":
-        net = _from_timm(name, num_classes, in_channels, output_stride)
+        _require_known(name, timm.list_models(), "timm")
+        make = partial(_from_timm, name, num_classes, in_channels, output_stride)
+        own_size = _config(name).input_size[-1]
     elif output_stride:
         raise ValueError(f"output_stride={output_stride}: only timm's networks take one; nearest: null")
     else:
-        net = _from_torchvision(name, num_classes, in_channels)
-    if input_size <= SMALL_INPUT:
-        _small_stem(net, name, input_size)
-        _require_room(net, name, input_size, in_channels)
-    return net
-
-
-def _from_timm(name: str, num_classes: int, in_channels: int, output_stride: int | None) -> nn.Module:
-    _require_known(name, timm.list_models(), "timm")
-    extra: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **extra)
-
-
-def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    _require_known(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
-    # googlenet and inception_v3 warn unless told; the others take no such argument.
-    extra = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extra)
-    stem_name, stem = _first_conv(net)
-    if stem.in_channels != in_channels:
-        net.set_submodule(stem_name, _like(stem, in_channels=in_channels))
-    return net
+        _require_known(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
+        make = partial(_from_torchvision, name, num_classes, in_channels)
+        own_size = 224
+    return fitted(make, name, (in_channels, input_size, input_size), num_classes, own_size)
 
 
 def _require_known(name: str, known: list[str], library: str) -> None:
@@ -64,8 +50,41 @@ def _require_known(name: str, known: list[str], library: str) -> None:
         raise ValueError(f"{library} has no network {name!r}; near it: {', '.join(near)}")
 
 
-def _first_conv(net: nn.Module) -> tuple[str, nn.Conv2d]:
-    return next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+def _config(name: str) -> PretrainedCfg:
+    config = timm.get_pretrained_cfg(name)
+    assert config  # so has every network of timm.list_models()
+    return config
+
+
+def _from_timm(name: str, num_classes: int, in_channels: int, output_stride: int | None, input_size: int) -> nn.Module:
+    extra: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
+    if _config(name).fixed_input_size:  # so timm says that it takes this argument
+        extra["img_size"] = input_size
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **extra)
+
+
+def _from_torchvision(name: str, num_classes: int, in_channels: int, input_size: int) -> nn.Module:
+    extra: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):  # which warn unless told
+        extra = {"init_weights": False, "aux_logits": False}
+    elif name.startswith("vit_"):
+        extra = {"image_size": input_size}
+    elif name == "maxvit_t":
+        extra = {"input_size": (input_size, input_size)}
+    with _NumbersOnCPU():
+        net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extra)
+    stem_name, stem = first_conv(net)
+    if stem.in_channels != in_channels:
+        net.set_submodule(stem_name, _like(stem, in_channels=in_channels))
+    return net
+
+
+class _NumbersOnCPU(TorchFunctionMode):
+    """torchvision's RegNets compute their widths with tensors and read them, which the meta device cannot."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        device = {"device": "cpu"} if func in (torch.arange, torch.tensor) else {}
+        return func(*args, **device | (kwargs or {}))
 
 
 def _like(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
@@ -77,52 +96,3 @@ def _like(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
         conv.padding,  # type: ignore[arg-type]
         bias=conv.bias is not None,
     )
-
-
-def _small_stem(net: nn.Module, name: str, input_size: int) -> None:
-    stem_name, stem = _first_conv(net)
-    if tuple(stem.stride) == (1, 1):
-        return
-    small = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=stem.bias is not None)
-    net.set_submodule(stem_name, small)
-    pool_name = _stem_pool(net)
-    if pool_name:
-        net.set_submodule(pool_name, nn.Identity())
-    kernel, stride = stem.kernel_size[0], stem.stride[0]
-    log.info(
-        f"{name} at {input_size} px: the {kernel}x{kernel} stride-{stride} stem becomes 3x3 stride-1"
-        + (" and its pooling is left out" if pool_name else "")
-    )
-
-
-def _stem_pool(net: nn.Module) -> str:
-    """The pooling registered right after the stem, which has at most three convolutions; "" if none."""
-    convs = 0
-    for name, module in net.named_modules():
-        convs += isinstance(module, nn.Conv2d)
-        if isinstance(module, nn.MaxPool2d):
-            return name if convs <= 3 else ""
-    return ""
-
-
-def _require_room(net: nn.Module, name: str, input_size: int, in_channels: int) -> None:
-    if _last_map(net, input_size, in_channels) >= 2:
-        return
-    larger = range(input_size + 1, SMALL_INPUT + 1)
-    nearest = next((size for size in larger if _last_map(net, size, in_channels) >= 2), 224)
-    raise ValueError(f"input_size={input_size}: {name} must have 2 x 2 before its last pooling; nearest: {nearest}")
-
-
-def _last_map(net: nn.Module, input_size: int, in_channels: int) -> int:
-    """How wide the last convolution larger than 1x1 leaves its map; 0 where the network cannot run."""
-    widths = [0]
-    spatial = [module for module in net.modules() if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1]
-    hooks = [conv.register_forward_hook(lambda _, args, out: widths.append(out.shape[-1])) for conv in spatial]
-    try:
-        run_on_meta(net, (1, in_channels, input_size, input_size))
-    except (AssertionError, RuntimeError):  # of the libraries, whose networks need not take every size
-        return 0
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return widths[-1]

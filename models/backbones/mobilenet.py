@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models import MobileNetV2
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 from models.layers.separable import Separable
 
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
@@ -64,7 +64,6 @@ def mobilenetv2(
 
 
 def _require(input_size: int, width: float) -> None:
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     if width * 32 < 1:
         raise ValueError(f"width={width}: at least one of the stem's 32 channels must stay; nearest: {1 / 32}")

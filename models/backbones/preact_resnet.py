@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.backbones import require_room
 from models.backbones.cifar_resnet import PadShortcut, blocks_a_stage
 
 SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
@@ -100,8 +101,7 @@ def _network(
     num_classes: int, input_size: int, in_channels: int, widths: list[int], count: int, make: Callable[..., nn.Module]
 ) -> nn.Module:
     """Three stages of `count` blocks, which `make` from their inputs, outputs, stride and place."""
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: two halvings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "two halvings")
     stages = []
     for before, width, stride in zip([16, *widths], widths, (1, 2, 2), strict=False):
         blocks = [make(before, width, stride, True), *(make(width, width, 1, False) for _ in range(count - 1))]

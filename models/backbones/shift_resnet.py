@@ -6,6 +6,7 @@ Source: Wu et al. 2018, "Shift", arXiv:1711.08141, section 4.1, in the form of t
 
 from torch import Tensor, nn
 
+from models.backbones import require_room
 from models.backbones.cifar_resnet import blocks_a_stage, projection_shortcut
 from models.layers.shift import Shift
 
@@ -20,8 +21,7 @@ def shift_resnet(
     blocks_each = blocks_a_stage(depth)
     if expansion < 1:
         raise ValueError(f"expansion={expansion}: must be a positive whole number; nearest: 1")
-    if input_size < 8:
-        raise ValueError(f"input_size={input_size}: two halvings must leave at least 2 x 2; nearest: 8")
+    require_room(input_size, 8, "two halvings")
     layers: list[nn.Module] = [nn.Conv2d(in_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     for before, width in ((16, 16), (16, 32), (32, 64)):
         blocks = [ShiftBlock(before, width, width // before, expansion)]

@@ -7,7 +7,7 @@ section 4.3: ShiftNet-A has width 1, ShiftNet-B 0.5.
 import torch
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 from models.geometry import ConvGeometry
 from models.layers.shift import Displace
 
@@ -28,8 +28,7 @@ def shiftnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 
         raise ValueError(
             f"width={width}: the first 5x5 shift needs a channel for each place; nearest: {NARROWEST / STEM}"
         )
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     small = input_size <= SMALL_INPUT
     kernel, stride = (3, 1) if small else (7, 2)
     layers: list[nn.Module] = [nn.Conv2d(in_channels, stem, kernel, stride, kernel // 2, bias=False)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 
 WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
     1: (144, 288, 576),
@@ -36,8 +36,7 @@ def shufflenetv1(
         raise ValueError(f"groups={groups}: the widths are known for {', '.join(map(str, WIDTHS))}; nearest: {nearest}")
     if scale * STEM < 1:
         raise ValueError(f"scale={scale}: the stem's {STEM} channels must leave one; nearest: {1 / STEM:.4f}")
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     stem = -(-int(STEM * scale) // groups) * groups
     widths = [stem, *(_multiple(int(width * scale), groups) for width in WIDTHS[groups])]
     stages = []

@@ -6,7 +6,7 @@ Source: Ma, Zhang, Zheng, Sun 2018, "ShuffleNet V2", arXiv:1807.11164, table 5.
 from torch import nn
 from torchvision.models import ShuffleNetV2
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 
 WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}  # the paper's
 STEM, UNITS, HEAD = 24, [4, 8, 4], 1024
@@ -23,8 +23,7 @@ def shufflenetv2(
     """
     if scale < 0.1:
         raise ValueError(f"scale={scale}: two branches need some channels each; nearest: 0.1")
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: three halvings must leave 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "three halvings")
     widths = WIDTHS.get(scale) or [2 * round(width * scale / 2) for width in WIDTHS[1.0]]
     head = int(HEAD * scale) if scale > 1.5 else HEAD
     net = ShuffleNetV2(UNITS, [STEM, *widths, head], num_classes)

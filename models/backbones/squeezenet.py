@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT
+from models.backbones import SMALL_INPUT, require_room
 from models.layers.fire import Fire
 
 Bypass = Literal["none", "simple", "complex"]
@@ -31,8 +31,7 @@ def squeezenet(
     projects the input of the others by a 1x1 convolution.
     CIFAR form, at most 64 px: the stem is 3x3 with stride 1 and the pooling behind it is left out.
     """
-    if input_size < SMALLEST:
-        raise ValueError(f"input_size={input_size}: two poolings must leave at least 2 x 2; nearest: {SMALLEST}")
+    require_room(input_size, SMALLEST, "two poolings")
     inputs, kernel_size = STEMS[version]
     small = input_size <= SMALL_INPUT
     stem = nn.Conv2d(in_channels, inputs, 3, padding=1) if small else nn.Conv2d(in_channels, inputs, kernel_size, 2)

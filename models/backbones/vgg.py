@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from models.backbones import require_room
+
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 
 
@@ -21,8 +23,7 @@ def vgg16_cifar(
     Differs: the original has three linear layers; papers that print 15.0 M parameters have a second one, 512 to 512.
     Below 32 px as many of the first halvings are left out as the last stage needs to see at least 2 x 2.
     """
-    if input_size < 2:
-        raise ValueError(f"input_size={input_size}: the last stage must see at least 2 x 2; nearest: 2")
+    require_room(input_size, 2, "the halvings")
     halvings = min(4, input_size.bit_length() - 2)  # input_size / 2^halvings is at least 2
     body: list[nn.Module] = []
     inputs = in_channels

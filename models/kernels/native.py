@@ -1,20 +1,11 @@
-"""The native CPU kernel: gated_conv.c compiled on first use by the machine's own compiler, called through ctypes.
+"""The native CPU kernel: gated_conv.c, compiled on first use (models/kernels/compilation.py), called through ctypes.
 
-The compiled file is kept in $XDG_CACHE_HOME/cheapconv (~/.cache/cheapconv) under a hash of the source, the compiler
-and the CPU, written whole or not at all, so that several processes may compile at once. Where the folder cannot be
-written, each process compiles for itself; where there is no compiler (`cc`, or what the environment variable CC
-names), the operator runs as plain PyTorch and one line of the log says so.
+Where that cannot be, the operator runs as plain PyTorch, and one line of the log says why.
 """
 
 import ctypes
 import functools
-import hashlib
 import logging
-import os
-import platform
-import shlex
-import subprocess
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.kernels.compilation import load
 from models.kernels.packed import PackedWeights
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("gated_conv.c")
-# Without -fno-ivopts gcc keeps a pointer for every stream of the inner loops, more than there are registers.
-FLAGS = ("-O3", "-fno-ivopts", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 PANEL = 16  # output channels that the kernel computes together; also in gated_conv.c
 POINTERS = ("x", "weight", "bias", "gate", "scale", "shift", "residual", "out")
 SIZES = (
@@ -93,7 +83,7 @@ def pack(weight: Tensor, groups: int) -> Tensor:
 
 
 def function() -> Any:
-    """The compiled function, or None where there is no compiler that can make it."""
+    """The compiled function, or None where there is none to be had."""
     with _once:
         return _function()
 
@@ -103,64 +93,8 @@ _once = threading.Lock()
 
 @functools.cache
 def _function() -> Any:
-    command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, str(SOURCE)]
     try:
-        return _load(command).gated_conv
-    except (OSError, subprocess.CalledProcessError) as failure:
-        log.warning(
-            f"gated convolutions run as plain PyTorch, slower: {command[0]} does not compile {SOURCE.name}"
-            f"{_first_line(failure)}; install gcc or clang, or name one in the environment variable CC"
-        )
+        return load(SOURCE).gated_conv
+    except OSError as failure:
+        log.warning(f"gated convolutions run as plain PyTorch, slower: {failure}")
         return None
-
-
-def _first_line(failure: OSError | subprocess.CalledProcessError) -> str:
-    said = failure.stderr if isinstance(failure, subprocess.CalledProcessError) else str(failure)
-    return f" ({said.strip().splitlines()[0]})" if said.strip() else ""
-
-
-def _load(command: list[str]) -> ctypes.CDLL:
-    """The library, from the cache if it is there and whole."""
-    identity = " ".join([SOURCE.read_text(), *command, _cpu()])
-    name = f"gated_conv-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    folder = _cache()
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="cheapconv-") as private:
-            return ctypes.CDLL(str(_compile(command, Path(private) / name)))
-    try:
-        return ctypes.CDLL(str(folder / name))
-    except OSError:
-        return ctypes.CDLL(str(_compile(command, folder / name)))
-
-
-def _cache() -> Path | None:
-    """The folder of compiled files, None where it cannot be written."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cheapconv"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):
-        return None
-
-
-def _compile(command: list[str], target: Path) -> Path:
-    """Under another name first: another process sees the whole file or none."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as private:
-        partial = str(Path(private) / target.name)
-        try:
-            subprocess.run([*command, "-o", partial, "-fopenmp"], check=True, capture_output=True, text=True)
-        except subprocess.CalledProcessError:  # without OpenMP it computes with one thread
-            subprocess.run([*command, "-o", partial], check=True, capture_output=True, text=True)
-        return Path(partial).replace(target)
-
-
-def _cpu() -> str:
-    """What -march=native depends on."""
-    info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return f"{platform.machine()} {platform.processor()}"
-    first = info.read_text().split("\n\n")[0].splitlines()
-    return "\n".join(
-        line for line in first if line.startswith(("vendor_id", "cpu family", "model", "flags", "CPU ", "Features"))
-    )

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,35 @@ def emptied(folder: Path) -> None:
     folder.mkdir()
 
 
+def rename(path: Path, name: str) -> None:
+    path.rename(path.with_name(name))
+
+
+def composed_and_decomposed(root: Path) -> None:
+    """As after a copy over a Mac's file system; the same letters, so that a list of both tells nothing."""
+    rename(root / "train/china", unicodedata.normalize("NFC", "café"))
+    rename(root / "val/china", unicodedata.normalize("NFD", "café"))
+
+
+def both_forms(root: Path) -> None:
+    for part in ("train", "val"):
+        for name, form in (("china", "NFC"), ("coffee", "NFD")):
+            rename(root / part / name, unicodedata.normalize(form, "café"))
+
+
 DISORDER = {
+    "unicode forms": (
+        composed_and_decomposed,
+        r"'caf\\xe9' in train and 'cafe\\u0301' in val differ only in their Unicode form .*: rename one",
+    ),
+    "both forms": (both_forms, "train has the class café twice, in two Unicode forms that look the same"),
+    "capitals": (
+        lambda root: rename(root / "val/china", "China"),
+        "'china' in train and 'China' in val differ only in capital letters: rename one to the other",
+    ),
+    "spaces": (lambda root: rename(root / "train/china", "china "), "'china ' in .*differ only in spaces at an end"),
+    "hidden class": (lambda root: rename(root / "val/china", ".china"), r"val/.china is hidden, and so left out"),
+    "a file as root": (lambda root: (remove(root), root.touch()), "root is a file, not a folder; set data.root"),
     "no root": (remove, "no folder .*; set data.root"),
     "no val": (lambda root: remove(root / "val"), "has no folder val; expected root/train/<class>.* It holds train"),
     "archives": (devkit, "ImageNet's archives .ILSVRC2012_img_train.tar.: unpack"),

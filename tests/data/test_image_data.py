@@ -1,13 +1,14 @@
 """Batches of image files: the same whatever reads them, and what becomes of images that cannot be read."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from data.bad_images import FILE
+from data.bad_images import FILE, BadImages
 from data.decode import BadImageError
 from data.folder import image_folder
 from data.image_data import ImageData
@@ -137,9 +138,10 @@ def test_an_unreadable_image_is_replaced_counted_and_listed(damaged: Path, tmp_p
         assert len(together(data.train_dataloader())[1]) == 48
     listed = (tmp_path / FILE).read_text().splitlines()
     assert len(listed) == 1  # once, whatever the number of epochs
-    name, reason = listed[0].split("\t")
+    name, reason, part = listed[0].split("\t")
     assert name == str(damaged / "train/china/000002.jpg")
     assert "truncated" in reason
+    assert part == "train"
 
 
 def loop(path: Path) -> None:
@@ -169,10 +171,35 @@ def test_an_unreadable_test_image_is_not_counted_but_listed(damaged: Path, tmp_p
     assert (tmp_path / FILE).read_text().startswith(str(damaged / "val/china/000002.jpg"))
 
 
+def test_each_part_has_its_own_share(damaged: Path, tmp_path: Path) -> None:
+    """One bad image of 54 in training, one of 12 in the test: each within a share of 0.1, both together not of 12."""
+    data = set_up(damaged, tmp_path, bad_share=0.1)
+    list(data.train_dataloader())
+    assert len(together(data.test_dataloader())[1]) == 11
+    again = set_up(damaged, tmp_path, bad_share=0.1)  # restarted
+    assert len(together(again.test_dataloader())[1]) == 11
+    assert [line.split("\t")[2] for line in (tmp_path / FILE).read_text().splitlines()] == ["train", "test"]
+
+
+def test_those_who_find_bad_images_at_once_count_together(tmp_path: Path) -> None:
+    """60 each, of which 20 are the same: no line is lost or written twice, and 101 are too many."""
+    finders = [BadImages(tmp_path, "train", 1000, 0.1) for _ in range(2)]
+
+    def find(first: int) -> None:
+        for number in range(first, first + 60):
+            finders[first > 0].add([(f"{number}.jpg", "broken")])
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(find, (0, 40)))
+    assert len((tmp_path / FILE).read_text().splitlines()) == 100
+    with pytest.raises(BadImageError, match="101 of 1,000 train images cannot be read"):
+        finders[0].add([("100.jpg", "broken")])
+
+
 def test_too_many_unreadable_images_stop_the_run(damaged: Path, tmp_path: Path) -> None:
     loader = set_up(damaged, tmp_path, bad_share=0.01).train_dataloader()
     with pytest.raises(
-        BadImageError, match="1 of 54 images cannot be read, more than data.bad_share=0.01 allows; they are"
+        BadImageError, match="1 of 54 train images cannot be read, more than data.bad_share=0.01 allows; they are"
     ):
         list(loader)
     for path in damaged.glob("train/*/*.jpg"):
@@ -188,6 +215,11 @@ def test_the_classes_are_kept_in_the_checkpoint(photographs: Path, tmp_path: Pat
     assert state["classes"] == ["astronaut", "chelsea", "china", "coffee", "flower", "rocket"]
     state["classes"][2] = "cat"
     with pytest.raises(ValueError, match="trained on 6 classes, from astronaut to rocket; .* has other ones"):
+        data.load_state_dict(state)
+    state["classes"][2] = "China"
+    with pytest.raises(
+        ValueError, match="other ones: 'China' in the checkpoint and 'china' in .* differ only in capital"
+    ):
         data.load_state_dict(state)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from data.decode import BadImageError
 from data.folder import image_folder
@@ -77,7 +78,14 @@ def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path) -> 
     assert "holds shards of other images or of another images_per_shard; choose another out" in other.stderr
 
 
-def test_damage_is_found(out: Path) -> None:
+def test_two_never_write_the_same_shards(made: tuple[Path, Path], out: Path) -> None:
+    with FileLock(out / ".lock"):
+        second = make(made[0], out, "images_per_shard=8")
+    assert second.returncode == 1
+    assert f"error: another make_shards.py is writing to {out}; wait for it" in second.stderr
+
+
+def test_damage_is_found(out: Path, tmp_path: Path) -> None:
     shard = out / "train-000000.tar"
     whole = shard.read_bytes()
     packed = shards(out)
@@ -86,6 +94,18 @@ def test_damage_is_found(out: Path) -> None:
     with pytest.raises(BadImageError, match="the checksum is wrong"):
         shards(out).train.read(3)
     assert shards(out).train.read(2)
+    index = shard.with_suffix(".npz")
+    kept = index.read_bytes()
+    at = len(kept) // 2
+    for damaged in (b"", kept[:-50], kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :]):
+        index.write_bytes(damaged)
+        with pytest.raises(ValueError, match="train-000000.npz is damaged .*; copy it again, or remove it and run"):
+            shards(out)
+    index.write_bytes(kept)
+    for damaged in ("", (out / "shards.json").read_text()[:-20], "[]", "{}"):
+        (tmp_path / "shards.json").write_text(damaged)
+        with pytest.raises(ValueError, match="shards.json is damaged .*; copy it again, or run scripts/make_shards"):
+            shards(tmp_path)
     shard.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(
         ValueError, match="train-000000.tar has .* bytes of at least .*: it is cut short; copy it again"

@@ -1,46 +1,26 @@
 """Reading data sets from folders in the layouts that users have; no network."""
 
-import gzip
 import hashlib
 import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from PIL import Image
 
 from data import cifar, fashion_mnist
 from data.cifar import cifar10, cifar100
+from data.digits import digits
 from data.fashion_mnist import fashion_mnist as load_fashion_mnist
-
-
-def write_idx(folder: Path, part: str, images: np.ndarray, labels: np.ndarray, opener) -> None:
-    suffix = ".gz" if opener is gzip.open else ""
-    with opener(folder / f"{part}-images-idx3-ubyte{suffix}", "wb") as file:
-        file.write(np.array([0x803, *images.shape], ">i4").tobytes() + images.tobytes())
-    with opener(folder / f"{part}-labels-idx1-ubyte{suffix}", "wb") as file:
-        file.write(np.array([0x801, len(labels)], ">i4").tobytes() + labels.tobytes())
-
-
-@pytest.mark.parametrize("layout", ["debian", "torchvision"])
-def test_fashion_mnist_reads_both_layouts(tmp_path: Path, monkeypatch, layout: str) -> None:
-    folder = tmp_path / ("package" if layout == "debian" else "root/FashionMNIST/raw")
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (7, 28, 28), np.uint8)
-    labels = np.arange(7, dtype=np.uint8)
-    for part in ("train", "t10k"):
-        write_idx(folder, part, images, labels, gzip.open if layout == "debian" else open)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "package")
-    arrays = load_fashion_mnist(tmp_path / "root")
-    assert arrays.train_images.shape == (7, 1, 32, 32)
-    assert torch.equal(arrays.test_images[:, 0, 2:-2, 2:-2], torch.from_numpy(images))
-    assert arrays.test_images.sum() == int(images.sum())  # the border is black
-    assert arrays.train_labels.tolist() == list(range(7))
-
+from tests.conftest import ROOT
+from tests.data.test_fashion_mnist import flipped
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
 LABELS = [0, 9, 3, 5]
@@ -76,6 +56,17 @@ def check(arrays) -> None:
     assert arrays.test_labels.tolist() == LABELS
 
 
+@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data")
+def test_damaged_digits_are_explained(tmp_path: Path, monkeypatch) -> None:
+    real = Path(sklearn.datasets.__file__).parent / "data/digits.csv.gz"
+    shutil.copy(real.parents[1] / "descr/digits.rst", tmp_path)
+    monkeypatch.setattr("sklearn.datasets._base.resources.files", lambda module: tmp_path)
+    for damaged in (b"", real.read_bytes()[:5000], flipped(real.read_bytes()), b"<html>not found</html>"):
+        (tmp_path / real.name).write_bytes(damaged)
+        with pytest.raises(ValueError, match="scikit-learn's digits are damaged .*pip install --force-reinstall"):
+            digits(tmp_path)
+
+
 def test_cifar10_reads_the_python_batches(batches: Path) -> None:
     check(cifar10(batches.parent))
 
@@ -96,14 +87,56 @@ def test_a_damaged_archive_is_explained_and_not_downloaded_again(archive: Path, 
 
 def test_a_damaged_folder_is_explained(batches: Path, monkeypatch) -> None:
     monkeypatch.setattr(cifar.CIFAR10, "_check_integrity", lambda self: False)
-    with pytest.raises(ValueError, match="cifar-10-batches-py is incomplete or damaged; remove it and run again"):
+    (batches / "data_batch_3").unlink()
+    monkeypatch.setattr(cifar, "check_integrity", lambda path, md5: path.is_file())
+    with pytest.raises(
+        ValueError,
+        match="cifar-10-batches-py is incomplete or damaged .data_batch_3 missing or not .*; remove it and run again",
+    ):
         cifar10(batches.parent)
+
+
+def test_unpacking_that_was_killed_starts_again(archive: Path) -> None:
+    half = archive.parent / ".cifar-10-batches-py.partial/cifar-10-batches-py"
+    half.mkdir(parents=True)
+    (half / "data_batch_1").write_bytes(b"half")
+    check(cifar10(archive.parent))
+    assert not half.parent.exists()
+
+
+STARTED_AT_ONCE = """
+import sys, time
+from pathlib import Path
+from data.root import download
+root = Path(sys.argv[1])
+def fetch():
+    if (root / "set").is_file():
+        return
+    with (root / "set.partial").open("x") as file:  # fails where another is at it
+        time.sleep(1)
+        file.write("whole")
+    (root / "set.partial").replace(root / "set")
+    print("downloaded")
+download(fetch, root, "Set", "set", "1 MB")
+assert (root / "set").read_text() == "whole"
+"""
+
+
+def test_two_runs_started_at_once_download_once(tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen([sys.executable, "-c", STARTED_AT_ONCE, tmp_path], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(said) == [b"", b"downloaded\n"]
 
 
 @pytest.mark.parametrize(
     ("load", "name", "label"), [(cifar10, "cifar10", "label"), (cifar100, "cifar100", "fine_label")]
 )
-def test_cifar_reads_parquet_files(tmp_path: Path, load, name: str, label: str) -> None:
+def test_cifar_reads_parquet_files(tmp_path: Path, monkeypatch, load, name: str, label: str) -> None:
+    monkeypatch.setattr(cifar, "NUM_IMAGES", {"train": 4, "test": 4})
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     folder = tmp_path / name / "plain_text"
@@ -120,6 +153,17 @@ def test_cifar_reads_parquet_files(tmp_path: Path, load, name: str, label: str) 
     arrays = load(tmp_path)
     assert torch.equal(arrays.test_images, torch.from_numpy(PIXELS))
     assert arrays.train_labels.tolist() == LABELS
+    path = folder / "train-00000-of-00001.parquet"
+    whole = path.read_bytes()
+    shutil.copy(path, folder / "train-00001-of-00001.parquet")
+    with pytest.raises(ValueError, match=f"{name} holds 8 images in train.*.parquet, .* has 4: files are missing, or"):
+        load(tmp_path)
+    (folder / "train-00001-of-00001.parquet").unlink()
+    picture = whole.index(b"IDAT") + 20
+    for damaged in (b"", whole[:-100], whole[:picture] + bytes(8) + whole[picture + 8 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="train-00000-of-00001.parquet is damaged .*; download it again"):
+            load(tmp_path)
 
 
 def test_cifar_is_downloaded_whole_from_the_first_host_that_answers(archive: Path, tmp_path: Path, monkeypatch) -> None:
@@ -160,4 +204,4 @@ def test_a_failed_download_is_explained(tmp_path: Path, monkeypatch) -> None:
         OSError, match=r"CIFAR-10 is not in .*could not be downloaded \(.*no route to host.*\); put cifar-10"
     ):
         cifar10(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".CIFAR-10.lock"]  # nothing that could be read

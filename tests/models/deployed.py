@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.deploy import deploy
 
@@ -27,6 +28,34 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(self, self.stem(x))
+
+
+def randomise(net: nn.Module) -> None:
+    """The statistics, the weight and the bias of every BatchNorm."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+        if isinstance(module, _BatchNorm) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+
+
+def live_in(net: nn.Module, images: Tensor) -> nn.Module:
+    """`net` in evaluation, its BatchNorms with weights and biases of their own and the statistics of `images`."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = 1.0
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.3, 0.3)
+    with torch.no_grad():
+        net.train()(images)
+    return net.eval()
+
+
+def assert_same(got: Tensor, expected: Tensor, rounding: float = 2e-5) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=rounding * expected.abs().max().item())
 
 
 def agrees(net: nn.Module, x: Tensor | None = None) -> fx.GraphModule:

@@ -75,7 +75,58 @@ def test_what_leaves_less_than_2_by_2_is_refused(name: str, nearest: int) -> Non
         library_network(10, nearest, 3, name=name)
 
 
-def test_what_takes_no_small_input_is_refused() -> None:
-    """Only one of the parallel branches of RepVGG's stem becomes the small one."""
-    with torch.device("meta"), pytest.raises(ValueError, match="input_size=32: repvgg_a0 .* nearest: 224"):
-        library_network(10, 32, 3, name="repvgg_a0")
+def test_a_network_that_takes_no_small_stem_keeps_its_own(caplog) -> None:
+    """Only one of the parallel branches of RepVGG's stem would become the small one."""
+    with torch.device("meta"), caplog.at_level(logging.INFO):
+        with pytest.raises(ValueError, match="input_size=32: repvgg_a0 must have 2 x 2 .*; nearest: 33"):
+            library_network(10, 32, 3, name="repvgg_a0")
+        net = library_network(10, 33, 3, name="repvgg_a0")
+    assert not caplog.text
+    assert [conv.stride for conv in net.modules() if isinstance(conv, torch.nn.Conv2d)][:2] == [(2, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "size", "nearest"),
+    [
+        ("inception_v3", "torchvision", 70, 107),
+        ("vit_b_16", "torchvision", 100, 112),
+        ("vit_tiny_patch16_224", "timm", 16, 32),
+        ("botnet26t_256", "timm", 300, 288),
+        ("vgg16", "torchvision", 1, 32),
+        ("convnext_atto", "timm", 8, 16),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name: str, library, size: int, nearest: int) -> None:
+    with torch.device("meta"):
+        with pytest.raises(ValueError, match=f"input_size={size}: {name} .*; nearest: {nearest}$"):
+            library_network(10, size, 3, name=name, library=library)
+        library_network(10, nearest, 3, name=name, library=library)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "size"),
+    [
+        ("vit_tiny_patch16_224", "timm", 32),
+        ("swin_tiny_patch4_window7_224", "timm", 96),
+        ("vit_b_16", "torchvision", 96),
+        ("bat_resnext26ts", "timm", 256),  # its last convolution larger than 1x1 is in a side branch, on 1 x 1
+        ("maxvit_t", "torchvision", 448),
+    ],
+)
+def test_sizes_that_networks_take(name: str, library, size: int) -> None:
+    with torch.device("meta"):
+        net = library_network(10, size, 1, name=name, library=library)
+        assert net(torch.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+def test_what_returns_no_logits_is_refused() -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=r"gemma4.*, returns \(1, 256, 768\), not logits of \(1, 10"),
+    ):
+        library_network(10, 768, 3, name="gemma4_vit_167m_enc")
+
+
+def test_an_argument_that_a_network_does_not_take_is_refused() -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="vit_tiny.* cannot be made .*output_stride"):
+        library_network(10, 224, 3, name="vit_tiny_patch16_224", output_stride=8)

@@ -17,6 +17,7 @@ from models.kernels.fused_conv import FusedConv
 from models.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.lccl import LCCL
 from models.scope import spatial
+from tests.models.deployed import assert_same, live_in
 
 FORMS = [
     {},
@@ -37,21 +38,8 @@ BACKBONES = [
 
 def trained_like(backbone, layer, data: Input) -> tuple[nn.Module, Tensor]:
     """A network whose BatchNorms have statistics, weights and biases of their own, and images."""
-    net = build(backbone, layer, spatial, data).net
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-            if module.affine:
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.uniform_(module.bias, -0.3, 0.3)
     images = torch.randn(4, *data.shape)
-    with torch.no_grad():
-        net.train()(images)
-    return net.eval(), images
-
-
-def assert_same(got: Tensor, expected: Tensor, rounding: float = 2e-5) -> None:
-    torch.testing.assert_close(got, expected, rtol=0, atol=rounding * expected.abs().max().item())
+    return live_in(build(backbone, layer, spatial, data).net, images), images
 
 
 @pytest.mark.parametrize("knobs", FORMS, ids=str)

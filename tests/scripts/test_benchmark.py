@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from scripts.benchmark import show
 from tests.conftest import ROOT
 
 
@@ -33,10 +35,51 @@ def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
     for row in rows:
         assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
     assert rows[0]["ratio"] > 5  # a tensor pipeline against images one by one: far enough for any machine
+    for row in rows:  # on stderr while it runs; standard output is JSON alone
+        assert f"{row['name']}: " in done.stderr
     assert float(rows[-1]["agreement"].split()[3]) < 2  # of 255, the decoders' and filters' rounding
 
 
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "scripts/benchmark.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
 def test_a_benchmark_must_be_chosen() -> None:
-    done = subprocess.run([sys.executable, "scripts/benchmark.py"], cwd=ROOT, capture_output=True, text=True)
+    done = benchmark()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: benchmark: nothing is chosen; choose one with benchmark=..., there are: data" in done.stderr
+
+
+def test_help_needs_no_choice() -> None:
+    done = benchmark("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "benchmark: data, gates, train" in done.stdout
+
+
+def test_rows_are_shown_as_they_come(capsys) -> None:
+    def rows():
+        yield {"name": "first", "ratio": 1.23456}
+        assert capsys.readouterr().out.splitlines() == [" name  ratio", "first  1.235"]
+        yield {"name": "2nd", "ratio": 12.0}
+
+    show(rows())
+    assert capsys.readouterr().out == "  2nd     12\n"
+
+
+def test_a_network_without_gates_is_refused_with_one_that_has_them() -> None:
+    done = benchmark("benchmark=gates", "benchmark.networks=[resnet20]")
     assert done.returncode == 1
-    assert "You must specify 'benchmark'" in done.stderr
+    assert "benchmark.networks=[resnet20]: a network without gates; did you mean resnet20_lccl" in done.stderr
+
+
+def test_a_run_from_elsewhere_calls_nothing_of_its_own(tmp_path: Path) -> None:
+    layer = {"_target_": "os.system", "command": f"touch {tmp_path}/called"}
+    record = {"config": {"model": {"layer": layer}, "data": {}}}
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    none = ("benchmark.layers=false", "benchmark.networks=[]")
+    done = benchmark("benchmark=gates", *none, f"benchmark.trained=[{tmp_path}]")
+    assert done.returncode == 1
+    assert f"{tmp_path}/result.json names _target_: os.system, which no file in conf/ names" in done.stderr
+    assert not (tmp_path / "called").exists()

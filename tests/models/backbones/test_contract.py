@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.build import paper_input
 from models.cost import count
-from tests.conftest import choices
+from tests.conftest import ROOT, choices
 
 NAMED = {"timm": ["model.backbone.name=resnet26"], "torchvision": ["model.backbone.name=mobilenet_v2"]}
 # The same blocks in less time at 32 px; at the paper's input everything is as its YAML has it.
@@ -25,6 +25,8 @@ SMALLER = {
     "factorized": ["model.backbone.layers_per_stage=2"],
 }
 BACKBONES = choices("model/backbone")
+# Networks of the libraries are all refused alike; NAMED stand for them.
+OWN = [name for name in BACKBONES if "library_network" not in (ROOT / f"conf/model/backbone/{name}.yaml").read_text()]
 REFUSAL = re.compile(r"input_size=32: .*; nearest: (\d+)")
 
 
@@ -47,7 +49,20 @@ def test_counts_at_the_papers_input(configured, name: str) -> None:
         net = backbone()
     cost = count(net, data.shape)  # raises where the formulas and the operator counter differ
     assert 0 < cost.params < cost.macs
+    assert cost.macs_by_operators == 0  # each of them is counted twice
     assert cost.layers[-1].output_shape[:2] == (1, data.num_classes)
+
+
+@pytest.mark.parametrize("name", [*OWN, *NAMED])
+def test_one_pixel_is_refused_with_the_least_size_that_works(configured, name: str) -> None:
+    backbone = configured(name)
+    with torch.device("meta"):
+        with pytest.raises(ValueError, match=r"input_size=1: .*; nearest: \d+$") as refused:
+            backbone(10, 1, 3)
+        nearest = int(str(refused.value).split()[-1])
+        with pytest.raises(ValueError, match=f"input_size={nearest - 1}: .*; nearest: {nearest}$"):
+            backbone(10, nearest - 1, 3)
+        assert backbone(10, nearest, 3).eval()(torch.zeros(2, 3, nearest, nearest)).shape == (2, 10)
 
 
 @pytest.mark.slow

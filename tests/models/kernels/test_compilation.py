@@ -111,6 +111,83 @@ def test_leaves_a_read_only_folder_alone(cache: Path, tmp_path: Path, monkeypatc
     assert caplog.messages == []
 
 
+def others(path: Path) -> None:
+    os.chown(path, 65534, 65534)
+
+
+UNSAFE = {
+    "of another user": others,
+    "writable by all": lambda path: path.chmod(0o777),
+    "writable by its group": lambda path: path.chmod(0o770),
+}
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@as_root
+@pytest.mark.parametrize("change", UNSAFE.values(), ids=UNSAFE)
+def test_loads_nothing_from_a_folder_that_others_could_fill(change, cache: Path, caplog) -> None:
+    assert native.function() is not None
+    (library,) = cache.iterdir()
+    library.unlink()
+    library.write_bytes(b"theirs")
+    change(cache)
+    native._function.cache_clear()
+    assert native.function() is not None  # compiled in a private folder
+    assert library.read_bytes() == b"theirs"
+    assert [path.name for path in cache.iterdir()] == [library.name]
+    (message,) = caplog.messages
+    assert message.startswith(f"{cache} belongs to another user, or others may write to it, so that nothing is loaded")
+    assert "chmod go-w it, or set XDG_CACHE_HOME" in message
+
+
+@as_root
+@pytest.mark.parametrize("change", UNSAFE.values(), ids=UNSAFE)
+def test_makes_a_library_again_that_others_could_have_written(change, cache: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CC", compiler(tmp_path))
+    assert native.function() is not None
+    (library,) = cache.iterdir()
+    change(library)
+    native._function.cache_clear()
+    assert native.function() is not None
+    assert (tmp_path / "calls").read_text() == "called\n" * 2
+    assert (library.stat().st_uid, stat.S_IMODE(library.stat().st_mode)) == (os.geteuid(), 0o700)
+
+
+def test_what_it_makes_is_its_own_whatever_the_umask(cache: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert native.function() is not None
+    finally:
+        os.umask(before)
+    for path in (cache, *cache.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_relative_cache_folder_is_not_looked_at(cache: Path, tmp_path: Path, monkeypatch) -> None:
+    """As the XDG specification has it: it would depend on where a process was started."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert native.function() is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert len(list((tmp_path / "home" / ".cache" / "cheapconv").iterdir())) == 1
+
+
+def test_does_not_compile_where_others_could_exchange_the_file(
+    cache: Path, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    (tmp_path / "cache").touch()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)  # without the sticky bit that /tmp has
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
+    assert native.function() is None
+    (message,) = caplog.messages
+    assert f"others may exchange files in the temporary folder {tmp_path}/shared; chmod +t it, or set TMPDIR" in message
+    (tmp_path / "shared").chmod(0o1777)
+    native._function.cache_clear()
+    assert native.function() is not None
+
+
 FAILURES = {
     "/nonexistent": "/nonexistent does not compile gated_conv.c ([Errno 2] No such file or directory: '/nonexistent')",
     "false": "false does not compile gated_conv.c",

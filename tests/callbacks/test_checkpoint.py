@@ -1,0 +1,84 @@
+"""last.ckpt that no run can go on from: one message, which names it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from callbacks.checkpoint import LAYOUT, Last, resume_from
+
+
+class Net(pl.LightningModule):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, width)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    torch.save({"layout": LAYOUT, "state_dict": Net().state_dict()}, tmp_path / "last.ckpt")
+    return tmp_path
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def text(path: Path) -> None:
+    path.write_text("hello\n")
+
+
+def flipped(path: Path) -> None:
+    """One bit of the weights, which torch.load would take as they are."""
+    data = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)["state_dict"]["net.weight"].numpy().tobytes()
+    data[data.index(weight) + 5] ^= 1
+    path.write_bytes(data)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def code(path: Path) -> None:
+    """What would run on loading is not loaded."""
+    torch.save({"layout": LAYOUT, "state_dict": Net()}, path)
+
+
+@pytest.mark.parametrize("damage", [empty, truncated, text, flipped, folder, code])
+def test_one_that_cannot_be_read_is_named_and_kept(run_dir: Path, damage: Callable[[Path], None]) -> None:
+    damage(run_dir / "last.ckpt")
+    with pytest.raises(
+        ValueError, match="cannot read .*last.ckpt .*; put a good copy there, or move it away"
+    ) as caught:
+        resume_from(run_dir, Net())
+    assert "\n" not in str(caught.value)
+    assert (run_dir / "last.ckpt").exists()
+
+
+def test_a_foreign_one_is_named(run_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"last.ckpt holds another network: net.weight is \(4, 3\) there and \(5, 3\)"):
+        resume_from(run_dir, Net(5))
+    torch.save({"state_dict": Net().state_dict(), "pytorch-lightning_version": "2.6.6"}, run_dir / "last.ckpt")
+    with pytest.raises(ValueError, match="last.ckpt was not written by this version of the code; put a good copy"):
+        resume_from(run_dir, Net())
+
+
+def test_a_good_one_or_none(run_dir: Path, tmp_path: Path) -> None:
+    assert resume_from(run_dir, Net()) == run_dir / "last.ckpt"
+    shutil.rmtree(run_dir)
+    assert resume_from(tmp_path, Net()) is None
+
+
+def test_every_steps_is_checked() -> None:
+    with pytest.raises(ValueError, match="callbacks.checkpoint.every_steps=0: must be at least 1; 1000 is usual"):
+        Last("run", 0)
