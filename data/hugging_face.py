@@ -1,5 +1,6 @@
 """Image data sets as Hugging Face's library `datasets` stores them: parquet files or its own folders."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from data.images import ImageSets
 from data.root import no_folder
+
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(?:-\w+)?\.parquet")  # the hub's names
 
 
 def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
@@ -23,8 +26,13 @@ def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
         raise ValueError(
             f"{no_folder(root)}; set data.root to a copy of the data set: hf download <name> --local-dir <folder>"
         )
+    _require_all_shards(root)
     stored = (root / "dataset_dict.json").is_file()
-    splits: Any = datasets.load_from_disk(str(root)) if stored else datasets.load_dataset(str(root))
+    try:
+        splits: Any = datasets.load_from_disk(str(root)) if stored else datasets.load_dataset(str(root))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:  # which name no file
+        reason = error.__cause__ or error
+        raise ValueError(f"{root} cannot be read ({reason}); where a file is damaged, download it again") from error
     for split in ("train", test):
         if split not in splits:
             raise ValueError(
@@ -39,6 +47,23 @@ def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
     undecoded = {split: splits[split].cast_column(image, datasets.Image(decode=False)) for split in ("train", test)}
     train, held_out = (Rows(f"{root}, {split}", rows, image, label) for split, rows in undecoded.items())
     return ImageSets(features[label].names, train, held_out)
+
+
+def _require_all_shards(root: Path) -> None:
+    """ValueError where of parquet files numbered as 00000-of-00003 one is missing: the library reads the rest."""
+    found: dict[tuple[Path, str, int], set[int]] = {}
+    for path in root.rglob("*.parquet"):
+        numbered = SHARD.fullmatch(path.name)
+        if numbered:
+            name, number, total = numbered.groups()
+            found.setdefault((path.parent, name, int(total)), set()).add(int(number))
+    for (folder, name, total), numbers in found.items():
+        missing = sorted(set(range(total)) - numbers)
+        if missing:
+            raise ValueError(
+                f"{folder} lacks {len(missing)} of {total} files of {name}, such as "
+                f"{name}-{missing[0]:05}-of-{total:05}.parquet; download the data set again"
+            )
 
 
 class Rows:

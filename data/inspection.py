@@ -94,8 +94,14 @@ class _Looks(Dataset):
             picture = Image.open(BytesIO(data))
         except BadImageError as error:
             return Look(str(error), 0, 0, False, digest)
-        turned = picture.getexif().get(ORIENTATION, 1) != 1
-        return Look("", picture.height, picture.width, turned, digest)
+        return Look("", picture.height, picture.width, _turned(picture), digest)
+
+
+def _turned(picture: Image.Image) -> bool:
+    try:
+        return picture.getexif().get(ORIENTATION, 1) != 1
+    except SyntaxError:  # no tags that could be read; the pixels have been
+        return False
 
 
 def _range(pixels: list[int]) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,17 @@ def test_a_stored_data_set_is_the_folder_it_was_made_of(tmp_path: Path, monkeypa
     ):
         with pytest.raises(ValueError, match=message):
             hugging_face(tmp_path / "parquet", **{**COLUMNS, **change})
+    stored = tmp_path / "stored/train/data-00000-of-00001.arrow"
+    for path in (tmp_path / "parquet/train-00000-of-00001.parquet", stored):
+        path.write_bytes(path.read_bytes()[:-2000])
+        with pytest.raises(ValueError, match=r"cannot be read \(.*\); where a file is damaged, download it again"):
+            hugging_face(path.parent if path != stored else tmp_path / "stored", **COLUMNS)
+
+
+def test_an_incomplete_copy_is_not_read(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", types.ModuleType("datasets"))  # asked for later
+    (tmp_path / "data").mkdir()
+    for number in (0, 2, 3):
+        (tmp_path / f"data/train-{number:05}-of-00004-0a1b.parquet").touch()
+    with pytest.raises(ValueError, match="data lacks 1 of 4 files of train, such as train-00001-of-00004.parquet"):
+        hugging_face(tmp_path, **COLUMNS)

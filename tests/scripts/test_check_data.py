@@ -32,6 +32,8 @@ def test_damage_and_duplicates_are_found(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.open(second).resize((100, 20)).save(folder / "turned.jpg", exif=exif)
+    with_tags = Image.open(second)
+    with_tags.save(tmp_path / "val/china/broken_tags.png", exif=b"Exif\0\0no tags")
     report = json.loads(check(tmp_path, "format=json", status=1))
     assert list(report["train"]["unreadable"]) == [str(first)]
     assert "truncated" in report["train"]["unreadable"][str(first)]
