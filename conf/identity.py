@@ -21,11 +21,8 @@ NOT_PART = {
     "data.bad_share",
     "trainer.log_every_n_steps",
     "trainer.num_sanity_val_steps",
-    "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
-    "trainer.enable_checkpointing",
     "trainer.profiler",
-    "trainer.default_root_dir",
 }
 FILES = "data.image_data.ImageData"  # its images are files: its folder, not its code, says which ones
 

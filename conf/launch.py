@@ -98,6 +98,9 @@ def _refuse_unknown_keys(config: DictConfig, path: str = "") -> None:
     if not is_dataclass(kind):
         return
     known = [field.name for field in fields(kind)]
+    absent = [name for name in known if name not in config and not OmegaConf.is_missing(config, name)]
+    if absent:
+        raise ValueError(f"{path}{absent[0]} needs a value: {path}{absent[0]}=...")
     for key in map(str, config):
         if key not in known:
             raise ValueError(_unknown_key(path + key, known))

@@ -39,8 +39,6 @@ class DataModule(pl.LightningDataModule):
             raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size}: must be at least 1; 128 is usual")
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size={batch_size}: must be at least 1; 128 is usual")
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ValueError(

@@ -147,6 +147,9 @@ class _Ready(pl.LightningDataModule):
         super().__init__()
         self.batches = batches
 
+    def require_processes(self, world_size: int) -> None:
+        """Each process has the same batches of its own."""
+
     def train_dataloader(self) -> _Repeat:
         return self.batches
 

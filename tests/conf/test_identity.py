@@ -51,7 +51,6 @@ NOT_PART = [
     "trainer.num_sanity_val_steps=2",
     "trainer.enable_model_summary=true",
     "+trainer.profiler=simple",
-    "+trainer.default_root_dir=/elsewhere",
     "+trainer.limit_test_batches=null",
     "label_smoothing=0.0",
     "model=resnet20_sic",

@@ -28,6 +28,11 @@ MISTAKES = [
     ("+model.foo=1", "error: model.foo: no such key; there are: backbone, budget_macs, budget_ratio, layer, scope"),
     ("seed=one", "error: seed: Value 'one' of type 'str' could not be converted to Integer"),
     ("model/scope=names", "error: model.scope.patterns needs a value: model.scope.patterns=..."),
+    ("~seed", "error: seed needs a value: seed=..."),
+    (
+        "logger=null",
+        "error: Config group override must be a string or a list. Got NoneType; a group is left out with ~",
+    ),
     ("optimizer.lr=fast", "error: optimizer.lr=fast: must be a number\n"),
     ("seed=1,2", "error: Ambiguous value for argument 'seed=1,2'"),
 ]
