@@ -24,13 +24,13 @@ def record(net: nn.Module) -> fx.GraphModule:
 
     Modules of torch.nn, gated layers, modules with hooks and those whose own forward pass torch.fx cannot record stay
     whole: the graph calls them. Of the last two kinds those that contain convolutions are named in the log.
-    Raises ValueError where that would be all of the network, or where the forward pass changes its buffers, which a
-    record would do once and never again.
+    Raises ValueError where that would be all of the network, or where its forward pass changes buffers or itself draws
+    random numbers, which a record would do once and never again.
     """
     name = type(net).__name__
     if has_hooks(net):
         raise ValueError(f"{name} cannot be deployed with hooks of its own, which would be lost; remove them first")
-    recorder, before = _Recorder(), _state(net)
+    recorder, before, random = _Recorder(), _state(net), torch.get_rng_state()
     try:
         graph = recorder.trace(net)
     except Exception as failure:  # whatever the network's own code makes of stand-ins for tensors
@@ -40,6 +40,8 @@ def record(net: nn.Module) -> fx.GraphModule:
         ) from failure
     if changed := [key for key, state in _state(net).items() if state != before.get(key)]:
         raise ValueError(f"{name} cannot be deployed: its forward pass changes {', '.join(changed)} in evaluation")
+    if not torch.equal(random, torch.get_rng_state()):
+        raise ValueError(f"{name} cannot be deployed: it draws random numbers, which would be the same in each call")
     for kept, reason in recorder.kept.items():
         if any(isinstance(module, nn.Conv2d) for module in net.get_submodule(kept).modules()):
             log.info(f"{kept} stays as it is, its convolutions too: {reason}")

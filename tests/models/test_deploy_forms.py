@@ -11,7 +11,9 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 
 from models.deploy import deploy
 from models.kernels.fused_conv import FusedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.lccl import LCCL
+from models.penalty import gate_penalty
 from tests.models.deployed import Net, agrees
 
 FORMS: dict[str, tuple[bool, Callable[[Net, Tensor], Tensor]]] = {  # whether nothing but FusedConv remains
@@ -161,6 +163,17 @@ def test_random_numbers_are_drawn_in_each_call() -> None:
     deployed = deploy(nn.Sequential(nn.Conv2d(4, 4, 1), Noisy()))
     x = torch.randn(2, 4, 3, 3)
     assert not torch.equal(deployed(x), deployed(x))
+
+
+def test_a_network_that_draws_random_numbers_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="Noisy cannot be deployed: it draws random numbers, which would be the same"):
+        deploy(Noisy())
+
+
+def test_the_hooks_of_a_gate_penalty_act_in_training_alone() -> None:
+    net = Net(lambda net, x: net.norm_a(net.a(x)), LCCL)
+    gate_penalty(net, l2=1.0, l1=1.0)
+    assert isinstance(agrees(net).get_submodule("a"), FusedGatedConv)
 
 
 def test_a_network_that_changes_itself_is_refused() -> None:
