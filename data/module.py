@@ -44,6 +44,8 @@ class DataModule(pl.LightningDataModule):
                 raise ValueError(
                     f"data.{name}={list(values)}: must have one value, or one for each of data.channels={channels}"
                 )
+        if min(std) <= 0:
+            raise ValueError(f"data.std={list(std)}: must be positive; they divide the pixels")
         self.num_classes, self.input_size, self.channels = num_classes, input_size, channels
         self.mean, self.std = (list(values) * (channels // len(values)) for values in (mean, std))
         self.mix = mixer(mixup, cutmix, num_classes)
