@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
     unnamed = config.copy()
-    unnamed.run_dir = config.run_dir or "runs"  # any path, until the run has a name
+    unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
     binding.check(plain_config(unnamed))
     run = settle(config)
     result = finished(run)
@@ -49,7 +49,6 @@ def train(run: Run) -> record.Record | None:
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
     built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
-    claim(run)  # here, not before: what cannot be built leaves no directory
     return fit(run, config, built)
 
 
@@ -61,6 +60,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.checkpoint import resume_from
     from callbacks.complexity import Complexity
     from callbacks.gates import GateSparsity
+    from callbacks.one_error import OneError
     from callbacks.result import Result
     from callbacks.throughput import Throughput
     from models.classifier import Classifier
@@ -79,13 +79,16 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         run.config["trainer"],
         default_root_dir=str(run.directory),
         logger=list(config["logger"].values()),
-        callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result],
+        callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result, OneError()],
         _convert_="all",
     )
+    config["data"].require_processes(trainer.world_size)
+    if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+        claim(run)  # here, not before: what cannot be built leaves no directory
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
-    return record.read(run.directory) if trainer.is_global_zero else None
+    return finished(run) if trainer.is_global_zero else None
 
 
 if __name__ == "__main__":

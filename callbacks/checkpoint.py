@@ -60,6 +60,8 @@ class Last(Epochwise, Checkpoint):
         progress.completed = progress.processed  # as in the process that trained, where this one only restored
 
     def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            return
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.path)

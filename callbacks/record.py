@@ -1,12 +1,14 @@
 """result.json on disk: write it, find comparable runs, show it beside its baseline."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from conf.identity import identifying
-from conf.run_directory import CONFIG, RESULT, write_whole
+from conf.run_directory import CONFIG, RESULT, read, write_whole
 
+log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 OF_LAYERS = ("model.layer.", "model.scope.", "model.budget_", "gate_penalty.")  # what a baseline knows nothing of
@@ -17,17 +19,17 @@ def write(run_dir: Path, record: Record) -> None:
     write_whole(run_dir / RESULT, json.dumps(record, indent=1) + "\n")
 
 
-def read(run_dir: Path) -> Record | None:
-    """The record of a finished run, None of any other directory."""
-    path = run_dir / RESULT
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def neighbours(run_dir: Path, data: str) -> list[Record]:
-    """The finished runs beside `run_dir` on the data set `data`."""
-    folders = sorted(path.parent for path in run_dir.parent.glob(f"*/{CONFIG}"))
-    found = [read(folder) for folder in folders if folder != run_dir]
-    return [record for record in found if record and record["data"] == data]
+    """The finished runs beside `run_dir` on the data set `data`; what is no result of a run is named in the log."""
+    found = []
+    for folder in sorted(path.parent for path in run_dir.parent.glob(f"*/{CONFIG}")):
+        try:
+            record = None if folder == run_dir else read(folder / RESULT)
+        except ValueError as foreign:
+            log.warning(f"left out: {foreign}")
+            continue
+        found += [record] if record and record["data"] == data else []
+    return found
 
 
 def trained_baseline(record: Record, runs: list[Record]) -> Record | None:

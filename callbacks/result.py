@@ -1,5 +1,6 @@
 """Put together result.json, the one file that tables and reports are made of, when a run is complete."""
 
+import logging
 import platform
 import subprocess
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from callbacks.throughput import Throughput
 from models.build import Built
 from models.epochwise import Epochwise
 
+log = logging.getLogger(__name__)
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 
 
@@ -50,6 +52,9 @@ class Result(Epochwise, pl.Callback):
         self.val_top1 = float(trainer.callback_metrics["val/top1"])
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            log.info("trainer.fast_dev_run: everything was tried, nothing is recorded")
+            return
         result = self._collect(trainer)
         if trainer.is_global_zero:
             record.write(self.run_dir, result)

@@ -23,9 +23,27 @@ ELSEWHERE = {  # arguments that follow from others
     "trainer.logger": "logger=...",
     "trainer.callbacks": "callbacks=...",
     "trainer.default_root_dir": "run_dir=...",
+    "trainer.enable_progress_bar": "~callbacks.progress",
+    "trainer.enable_checkpointing": "~callbacks.checkpoint",
     "model.backbone.num_classes": "data.num_classes=...",
     "model.backbone.input_size": "data.input_size=...",
     "model.backbone.in_channels": "data.channels=...",
+}
+# What a layer takes from the convolution that it replaces.
+GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
+ELSEWHERE |= {f"model.layer.{name}": "model/backbone=... or model/scope=..." for name in GEOMETRY}
+AT_LEAST = {  # where a library divides by less, or takes it for nothing in silence
+    "seed": 0,
+    "data.batch_size": 1,
+    "data.channels": 1,
+    "data.crop_padding": 0,
+    "data.input_size": 1,
+    "data.num_classes": 2,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.gradient_clip_val": 0,
+    "trainer.limit_test_batches": 0.001,
+    "trainer.log_every_n_steps": 0,
 }
 WORDS = {
     bool: "true or false",
@@ -51,6 +69,13 @@ def check(config: dict[str, Any]) -> None:
         for name in members:
             if name not in known:
                 raise ValueError(f"{group}.{name}: no such key{near_matches(name, known)}")
+    if config.get("run_dir") == "":
+        raise ValueError("run_dir needs a value: run_dir=..., or null for one named after the run")
+    for key, least in AT_LEAST.items():
+        group, _, name = key.rpartition(".")
+        value = (nodes.get(group) or {}).get(name)
+        if isinstance(value, (int, float)) and value < least:
+            raise ValueError(f"{key}={value}: must be at least {least}")
 
 
 def _nodes(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -95,7 +120,7 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     choices = [str(choice) for member in _members(hint) if get_origin(member) is Literal for choice in get_args(member)]
     if len(choices) > 1 and isinstance(value, str):
         raise ValueError(f"{path}={shown}: no such choice{near_matches(value, choices)}")
-    raise ValueError(f"{path}={shown}: must be {_described(hint)}")
+    raise ValueError(f"{path}={shown}: must be {_described(hint) or 'null'}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -124,14 +149,14 @@ def _members(hint: Any) -> list[Any]:
 def _described(hint: Any) -> str:
     """`a number or null`: what of `hint` can be written in a command."""
     described = [text for member in _members(hint) if (text := _described_member(member))]
-    return " or ".join(dict.fromkeys(described)) or str(hint)
+    return " or ".join(dict.fromkeys(described))
 
 
 def _described_member(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(map(str, get_args(hint)))
     if isinstance(get_origin(hint), type):
-        inner = [_described(argument) for argument in get_args(hint) if argument is not ...]
+        inner = [text for argument in get_args(hint) if argument is not ... and (text := _described(argument))]
         kind = "a mapping" if issubclass(get_origin(hint), dict) else "a list"
         return f"{kind} ({', '.join(inner)})" if inner else kind
     return WORDS.get(hint, "")

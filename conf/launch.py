@@ -58,13 +58,19 @@ def explain(error: BaseException) -> str:
         return explain(cause)
     if isinstance(error, InstantiationException) and cause:
         key = str(error).rpartition("full_key: ")[2] if "full_key: " in str(error) else ""
-        return f"{key}: {cause}" if key else str(cause)
+        about_devices = "Trainer" in str(error) and any(
+            word in str(cause) for word in ("accelerator", "backend", "gpu")
+        )
+        hint = " (trainer.accelerator=auto trainer.devices=auto take what there is)" if about_devices else ""
+        return (f"{key}: " if key else "") + str(cause).strip() + hint
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)) and isinstance(error.parent_node, DictConfig):
         return _unknown_key(str(error.full_key), map(str, error.parent_node))
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} needs a value: {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {str(error).splitlines()[0]}"
+    if str(error).startswith("Config group override must be"):
+        return f"{error}; a group is left out with ~group"
     return str(error)
 
 

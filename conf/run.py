@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.identity import differences, digest, flatten, identifying
 from conf.logs import is_first_process
-from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, write_whole
+from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 
 PARTS = ("backbone", "layer", "scope")
 ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
@@ -108,7 +108,7 @@ def _data_name(data: dict[str, Any]) -> str:
 
 def finished(run: Run) -> dict[str, Any] | None:
     """The result of a run that is complete; None where it is not, or was given more epochs since."""
-    result = _read(run.directory / RESULT)
+    result = read(run.directory / RESULT)
     return result if result and not differences(identifying(result["config"]), identifying(run.config)) else None
 
 
@@ -143,8 +143,8 @@ def attempt(run: Run) -> Iterator[None]:
 
 def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
     """What `extended_from` becomes, by what `directory` holds; ValueError where that is another run's work."""
-    checkpoint, result = directory / CHECKPOINT, _read(directory / RESULT)
-    kept = result or _read(directory / CONFIG)
+    checkpoint, result = directory / CHECKPOINT, read(directory / RESULT)
+    kept = result or read(directory / CONFIG)
     if not kept or not (checkpoint.is_file() or result):
         return []
     before = kept.pop(EXTENDED, [])
@@ -159,19 +159,6 @@ def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
         f"{directory} holds a run with another configuration ({listed}); choose another run_dir. "
         f"Only {EPOCHS} may change, to more, where {CHECKPOINT} is there"
     )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """What a run wrote to `path`, None where there is no such file; ValueError where it is something else."""
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text
-        raise ValueError(f"cannot read {path} ({error}); move it away or choose another run_dir") from error
-    if not isinstance(content, dict) or (path.name == RESULT and not isinstance(content.get("config"), dict)):
-        raise ValueError(f"{path} is not what a run writes; move it away or choose another run_dir")
-    return content
 
 
 def plain_config(config: DictConfig) -> dict[str, Any]:

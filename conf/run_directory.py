@@ -1,7 +1,9 @@
-"""The files of a run's directory: their names, and how they are written."""
+"""The files of a run's directory: their names, and how they are written and read."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 CONFIG = "config.json"  # the resolved configuration
 CHECKPOINT = "last.ckpt"  # where the same command goes on
@@ -14,3 +16,16 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text)
     partial.replace(path)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """What a run wrote to `path`, None where there is no such file; ValueError where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"cannot read {path} ({error}); move it away or choose another run_dir") from error
+    if not isinstance(content, dict) or (path.name == RESULT and not {"config", "data"} <= content.keys()):
+        raise ValueError(f"{path} is not what a run writes; move it away or choose another run_dir")
+    return content

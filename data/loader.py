@@ -66,7 +66,9 @@ class Loader:
         if seed is None:
             self.batch_size = max(1, batch_size // process.world_size)
         else:
-            self.batch_size = _share(batch_size, num_images, process.world_size)
+            self.batch_size = share(batch_size, process.world_size)
+            if batch_size > num_images:
+                raise ValueError(f"data.batch_size={batch_size}: there are only {num_images} training images")
         self.waited = 0.0
 
     def __len__(self) -> int:
@@ -97,14 +99,12 @@ class Loader:
         return local.split(self.batch_size)[: len(self)] if len(local) else ()
 
 
-def _share(batch_size: int, num_images: int, world_size: int) -> int:
-    """The images of a batch that fall to one process."""
+def share(batch_size: int, world_size: int) -> int:
+    """The images of a batch that fall to one process; ValueError where they are not as many for each."""
     local_size, rest = divmod(batch_size, world_size)
     if rest:
         nearest = max(1, round(batch_size / world_size)) * world_size
         raise ValueError(
             f"data.batch_size={batch_size} must be a multiple of the {world_size} processes; nearest: {nearest}"
         )
-    if batch_size > num_images:
-        raise ValueError(f"data.batch_size={batch_size}: there are only {num_images} training images")
     return local_size

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor
 
-from data.loader import Batch, Fetch, Loader, Process
+from data.loader import Batch, Fetch, Loader, Process, share
 from data.mix import mixer
 
 SPLIT_SEED = 0  # the held-out split is the same in every run, whatever the run's seed
@@ -39,13 +39,15 @@ class DataModule(pl.LightningDataModule):
             raise ValueError(f"data.val_fraction={val_fraction}: must lie between 0 and 1; 0.1 is usual")
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size}: must be at least 1; 128 is usual")
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size}: must be at least 1; 128 is usual")
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
                 raise ValueError(
                     f"data.{name}={list(values)}: must have one value, or one for each of data.channels={channels}"
                 )
         if min(std) <= 0:
-            raise ValueError(f"data.std={list(std)}: must be positive; they divide the pixels")
+            raise ValueError(f"data.std={list(std)}: must be positive, it divides the pixels")
         self.num_classes, self.input_size, self.channels = num_classes, input_size, channels
         self.mean, self.std = (list(values) * (channels // len(values)) for values in (mean, std))
         self.mix = mixer(mixup, cutmix, num_classes)
@@ -55,6 +57,10 @@ class DataModule(pl.LightningDataModule):
     def seed(self) -> int:
         """The run's seed, as it was when first asked for: each process may draw from another later."""
         return torch.initial_seed()
+
+    def require_processes(self, world_size: int) -> None:
+        """ValueError where the images of a step cannot be shared among so many processes: asked before they start."""
+        share(self.batch_size, world_size)
 
     def split(self, num_images: int) -> tuple[Tensor, Tensor]:
         """Indices of the training and of the validation images."""

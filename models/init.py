@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.processes import share_from_first
+
 
 def initialise(net: nn.Module) -> None:
     """Convolutions N(0, 2 / fan-out) with zero bias, batch norms to one and zero, in place.
@@ -47,9 +49,7 @@ def initialise_from(images: Tensor, net: nn.Module) -> None:
             handle.remove()
         for buffer, before in zip(net.buffers(), buffers, strict=True):
             buffer.copy_(before)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        for parameter in net.parameters():
-            torch.distributed.broadcast(parameter, 0)
+    share_from_first(net.parameters())
 
 
 def _init_from_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

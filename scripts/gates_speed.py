@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
+from conf.logs import log_to_stderr
 from scripts.gated_layers import Row, layer_rows
 from scripts.gated_networks import require_gates, set_rows, trained_rows
 from scripts.side_by_side import keep_freed_memory
-from train import log_to_stderr
 
 
 def rows(

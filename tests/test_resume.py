@@ -135,9 +135,11 @@ def test_limits_of_batches_and_steps(tmp_path: Path) -> None:
     assert within_second_epoch["step"] == "5"
 
 
-def test_the_end_of_an_epoch_where_steps_are_limited(tmp_path: Path) -> None:
-    limits = ["+trainer.max_steps=25", "trainer.max_epochs=3", "callbacks.checkpoint.every_steps=100"]
-    check_resume(tmp_path, *RESNET, *DIGITS, *limits, kill_at=13, kept=10, steps=25)
+def test_the_end_of_an_epoch_where_batches_and_steps_are_limited(tmp_path: Path) -> None:
+    limits = ["+trainer.limit_train_batches=7", "+trainer.max_steps=17", "trainer.max_epochs=3"]
+    check_resume(
+        tmp_path, *RESNET, *DIGITS, *limits, "callbacks.checkpoint.every_steps=100", kill_at=9, kept=7, steps=17
+    )
 
 
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", *RESNET, *DIGITS, "trainer.max_epochs=2"]

@@ -148,3 +148,10 @@ def test_a_sweep_is_one_run_a_directory(tmp_path: Path, monkeypatch) -> None:
     assert {record["layer"] for record in records} == {"conv", "sic"}
     # The second run finds its trained baseline beside it.
     assert "baseline not trained" not in done.stdout.split("result:")[1]
+
+
+def test_a_trial_run_records_nothing(tmp_path: Path) -> None:
+    done = train("trainer.fast_dev_run=true", f"run_dir={tmp_path / 'run'}")
+    assert "trainer.fast_dev_run: everything was tried, nothing is recorded" in done.stderr
+    assert "result:" not in done.stdout
+    assert not (tmp_path / "run").exists()

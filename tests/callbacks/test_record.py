@@ -42,13 +42,15 @@ def save(folder: Path, content: record.Record) -> None:
     record.write(folder, content)
 
 
-def test_neighbours_are_finished_runs_on_the_same_data(tmp_path: Path) -> None:
+def test_neighbours_are_finished_runs_on_the_same_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "mine", run("sic", 97))
     save(tmp_path / "same", run("conv", 99))
     save(tmp_path / "other", run("conv", 80) | {"data": "cifar10"})
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "result.json").write_text("[]")  # not a run of ours
+    for name, text in {"foreign": "[]", "half": '{"data": "dig'}.items():
+        save(tmp_path / name, run("conv", 0))
+        (tmp_path / name / "result.json").write_text(text)
     assert record.neighbours(tmp_path / "mine", "digits") == [run("conv", 99)]
+    assert re.findall(r"left out: .*/(\w+)/result.json", caplog.text) == ["foreign", "half"]
     assert [path.name for path in (tmp_path / "mine").iterdir() if path.name.startswith(".")] == []
 
 

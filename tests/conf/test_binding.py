@@ -46,6 +46,15 @@ WRONG = [
     ("trainer.max_epochs=[1]", r"trainer.max_epochs=\[1\]: must be a whole number or null$"),
     ("trainer.gradient_clip_val=x", "trainer.gradient_clip_val=x: must be a whole number or a number or null$"),
     ("trainer.precision=bf16mixed", "trainer.precision=bf16mixed: no such choice; did you mean bf16-mixed"),
+    ("trainer.plugins=abc", "trainer.plugins=abc: must be a list or null$"),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: must be at least 1$"),
+    ("trainer.gradient_clip_val=-0.5", "trainer.gradient_clip_val=-0.5: must be at least 0$"),
+    ("model.layer.stride=2", "model.layer.stride: set model/backbone=... or model/scope=... instead"),
+    ("data.crop_padding=-1", "data.crop_padding=-1: must be at least 0$"),
+    ("trainer.limit_test_batches=0", "trainer.limit_test_batches=0: must be at least 0.001$"),
+    ("seed=-1", "seed=-1: must be at least 0$"),
+    ("data.batch_size=0", "data.batch_size=0: must be at least 1$"),
+    ("trainer.enable_progress_bar=false", "trainer.enable_progress_bar: set ~callbacks.progress instead"),
     ("trainer.logger=false", "trainer.logger: set logger=... instead"),
     ("model.backbone.num_classes=7", "model.backbone.num_classes: set data.num_classes=... instead"),
     ("callbacks.checkpoint.every=1", "callbacks.checkpoint.every: Last takes no such argument"),
@@ -99,6 +108,11 @@ RIGHT = [
     "model.layer.depthwise_kernel_size=5",
     "~logger",
 ]
+
+
+def test_a_run_directory_without_a_name_is_none(plain) -> None:
+    with pytest.raises(ValueError, match="^run_dir needs a value"):
+        binding.check(plain("run_dir="))
 
 
 @pytest.mark.parametrize("override", RIGHT)

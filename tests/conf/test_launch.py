@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import ROOT
 
@@ -50,6 +51,28 @@ def test_a_missing_package_is_named_and_how_to_install_it(tmp_path: Path, packag
     assert done.returncode == 1
     assert f"error: logger.{package}: Requirement '{package}>=" in done.stderr
     assert f"pip install -U '{package}>=" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+DEVICES = [
+    ("trainer.devices=0", "error: `Trainer(devices=0)` value is not a valid input using cpu accelerator."),
+    (
+        "trainer.accelerator=gpu",
+        "error: No supported gpu backend found! (trainer.accelerator=auto trainer.devices=auto ",
+    ),
+    ("trainer.accelerator=cupu", "error: You selected an invalid accelerator name: `accelerator='cupu'`."),
+    ("trainer.strategy=nonsense", "error: You selected an invalid strategy name: `strategy='nonsense'`."),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are devices")
+@pytest.mark.parametrize(("argument", "message"), DEVICES)
+def test_devices_that_are_not_there(tmp_path: Path, argument: str, message: str) -> None:
+    done = train(argument, f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

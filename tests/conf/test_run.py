@@ -82,7 +82,7 @@ def test_a_foreign_result_is_named(tmp_path: Path, text: str) -> None:
 def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
     made = settled(f"run_dir={tmp_path / 'here'}")
     claim(made)
-    (tmp_path / "here" / "result.json").write_text(json.dumps({"config": made.config}))
+    (tmp_path / "here" / "result.json").write_text(json.dumps({"config": made.config, "data": "digits"}))
     (tmp_path / "here").rename(tmp_path / "there")
     assert finished(settled(f"run_dir={tmp_path / 'there'}"))
 
@@ -90,7 +90,7 @@ def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
 def test_a_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     where, run = f"run_dir={tmp_path}", settled(f"run_dir={tmp_path}")
     claim(run)
-    (tmp_path / "result.json").write_text(json.dumps({"config": run.config}))
+    (tmp_path / "result.json").write_text(json.dumps({"config": run.config, "data": "digits"}))
     with pytest.raises(ValueError, match=r"trainer.max_epochs=40 there and 60 here.*where last.ckpt is there"):
         settled(where, "trainer.max_epochs=60")
     (tmp_path / "last.ckpt").write_text("")

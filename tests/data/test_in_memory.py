@@ -170,7 +170,7 @@ def test_mismatches_are_explained() -> None:
         set_up(cutout=17)
     with pytest.raises(ValueError, match="data.crop_padding=-1: must lie between 0 .none. and data.input_size=16"):
         set_up(crop_padding=-1)
-    with pytest.raises(ValueError, match="data.std=.0.0.: must be positive; they divide the pixels"):
+    with pytest.raises(ValueError, match="data.std=.0.0.: must be positive"):
         set_up(std=[0.0])
     with pytest.raises(ValueError, match="data.mixup=-1: must be 0"):
         set_up(mixup=-1)

@@ -16,6 +16,10 @@ from models.layers.lccl import LCCL
 from tests.conftest import replace
 
 
+class Marked(nn.Conv2d):
+    """A convolution that is none of the network's own."""
+
+
 def named(stage: str, sizes: list[int], *convs: str, first: int = 0) -> set[str]:
     """Names of `convs` in each block: stage takes the number of the stage from 1 and that of the block from `first`."""
     places = [(s + 1, b + first) for s, size in enumerate(sizes) for b in range(size)]
@@ -57,7 +61,7 @@ def test_spatial_and_the_last_1x1_of_bottlenecks(backbone, expected: set[str], s
     """At 16 px the last stage of a network built for 32 is 1 x 1, as small as what squeeze-and-excitation works on."""
     with torch.device("meta"):
         net = backbone(1000, max(size, 32), 3)
-        swaps = replace(net, nn.Conv2d, scope.blocks, (1, 3, size, size))
+        swaps = replace(net, Marked, scope.blocks, (1, 3, size, size))
     assert {swap.name for swap in swaps if swap.replaced} == expected
     assert {swap.reason for swap in swaps} <= {"", "stem", "1x1 that ends no bottleneck"}
 
@@ -77,7 +81,7 @@ def test_a_shortcut_or_a_stem_is_no_bottleneck() -> None:
             x = self.stem(x)
             return self.head(self.shortcut(x) + self.block(x))
 
-    swaps = replace(Net(), nn.Conv2d, scope.blocks, (1, 3, 8, 8))
+    swaps = replace(Net(), Marked, scope.blocks, (1, 3, 8, 8))
     assert [swap.name for swap in swaps if swap.replaced] == ["stem.1", "block.1", "block.2"]
 
 

@@ -1,0 +1,69 @@
+"""Errors of runs of several processes: one message, and nothing goes on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+pytestmark = pytest.mark.slow
+
+
+def train(run_dir: Path, *arguments: str, script: str = "train.py") -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, script, *SMALL, *arguments, f"run_dir={run_dir}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # The pipes are open until the last process has ended.
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_processes_start(tmp_path: Path) -> None:
+    done = train(tmp_path / "run", "trainer.devices=9")
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1
+    assert "error: data.batch_size=64 must be a multiple of the 9 processes; nearest: 63\n" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+ALL_FAIL = [
+    (["data.num_classes=7"], "data.num_classes=7, but the labels run from 0 to 9"),
+    (["optimizer.lr=1e30"], "lower optimizer.lr"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ALL_FAIL, ids=[arguments[0] for arguments, _ in ALL_FAIL])
+def test_an_error_of_all_processes_is_told_once(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = train(tmp_path / "run", "trainer.devices=2", "trainer.strategy=ddp", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+ONLY_THE_SECOND = """
+import sys
+sys.path.insert(0, {root!r})
+from conf.launch import launch
+from models.classifier import Classifier
+from train import main
+
+def step(self, batch, batch_idx):
+    if self.trainer.global_rank == 1:
+        raise ValueError("the second process fails")
+    return usual(self, batch, batch_idx)
+
+usual, Classifier.training_step = Classifier.training_step, step
+launch(main, "train")
+"""
+
+
+def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
+    script = tmp_path / "fail.py"
+    script.write_text(ONLY_THE_SECOND.format(root=str(ROOT)))
+    done = train(tmp_path / "run", "trainer.devices=2", "trainer.strategy=ddp", script=str(script))
+    assert done.returncode != 0
+    assert done.stderr.count("error: the second process fails") == 1, done.stderr
+    assert "Traceback" not in done.stderr
