@@ -78,6 +78,7 @@ def _open(data: bytes) -> Image.Image:
             f"decode, more than {MEMORY / 1e6:,.0f}; scale it down (a shorter side of 256 to 400 pixels is usual)"
         )
     if still_webp:  # PIL's decoder, made for animations, takes ten times as long and three times the memory
+        del picture  # with its canvases, 8 bytes a pixel
         try:
             return Image.fromarray(decode_webp(_tensor(data), ImageReadMode.RGB).permute(1, 2, 0).numpy())
         except RuntimeError as error:
