@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg, decode_webp
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # PIL knows more, some of which start other programs
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # PIL knows more, some of which start other programs
 LARGE = 2**18  # bytes; of smaller files PIL takes longer to decode less than torchvision to decode all
 HUGE = 2**24  # pixels; larger images are scaled down by PIL, which needs no copy of them
 MEMORY = 300_000_000  # bytes that decoding may take: with what torch itself takes, a process stays within 1 GB
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MEMORY is the closer bound
 Box = tuple[float, float, float, float]  # top, left, height, width
 
 
@@ -65,12 +66,10 @@ def decode_region(data: bytes, choose: Choose, *, most_shrink: int = 1) -> Tenso
 
 def _open(data: bytes) -> Image.Image:
     """The image, of which PIL has read the header alone; ValueError where decoding it would take too much memory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MEMORY is the closer bound
-        try:
-            picture: Any = Image.open(BytesIO(data), formats=FORMATS)
-        except Image.UnidentifiedImageError as error:
-            raise ValueError(f"cannot identify image file: none of {', '.join(FORMATS)}") from error
+    try:
+        picture: Any = Image.open(BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"cannot identify image file: none of {', '.join(FORMATS)}") from error
     still_webp = picture.format == "WEBP" and not picture.is_animated
     memory = picture.width * picture.height * _bytes_a_pixel(picture, data, still_webp)
     if memory > MEMORY:
@@ -79,6 +78,7 @@ def _open(data: bytes) -> Image.Image:
             f"decode, more than {MEMORY / 1e6:,.0f}; scale it down (a shorter side of 256 to 400 pixels is usual)"
         )
     if still_webp:  # PIL's decoder, made for animations, takes ten times as long and three times the memory
+        del picture  # with its canvases, 8 bytes a pixel
         try:
             return Image.fromarray(decode_webp(_tensor(data), ImageReadMode.RGB).permute(1, 2, 0).numpy())
         except RuntimeError as error:

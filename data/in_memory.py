@@ -61,6 +61,10 @@ class InMemoryData(DataModule):
             batch_size=batch_size,
             val_fraction=val_fraction,
         )
+        if not 0 <= crop_padding <= input_size:
+            raise ValueError(
+                f"data.crop_padding={crop_padding}: must lie between 0 (none) and data.input_size={input_size}"
+            )
         if not 0 <= cutout <= input_size:
             raise ValueError(f"data.cutout={cutout}: must lie between 0 (none) and data.input_size={input_size}")
         self.root, self.load = Path(root).expanduser(), load

@@ -92,7 +92,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "truncated webp": (encoded(kind="WEBP")[:3000], "could not create decoder"),
     "corrupt webp": (WEBP[:2000] + bytes(500) + WEBP[2500:], "broken WebP"),
     "corrupt animation": (ANIMATION[: len(ANIMATION) // 2], "."),
-    "a format of other programs": (encoded(kind="EPS"), "cannot identify image file: none of BMP, GIF, JPEG"),
+    "a format of other programs": (encoded(kind="EPS"), "cannot identify image file: none of JPEG, PNG, WEBP"),
     "floating point": (encoded(FLOWER.convert("F"), "TIFF"), "floating-point"),
 }
 

@@ -168,6 +168,10 @@ def test_mismatches_are_explained() -> None:
         set_up(val_fraction=1.0)
     with pytest.raises(ValueError, match="data.cutout=17: must lie between 0 .none. and data.input_size=16"):
         set_up(cutout=17)
+    with pytest.raises(ValueError, match="data.crop_padding=-1: must lie between 0 .none. and data.input_size=16"):
+        set_up(crop_padding=-1)
+    with pytest.raises(ValueError, match="data.std=.0.0.: must be positive"):
+        set_up(std=[0.0])
     with pytest.raises(ValueError, match="data.mixup=-1: must be 0"):
         set_up(mixup=-1)
     with pytest.raises(ValueError, match="data.load.num_images=5: at least one for each of the 10 classes"):

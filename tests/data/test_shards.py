@@ -78,6 +78,7 @@ def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path) -> 
     assert "holds shards of other images or of another images_per_shard; choose another out" in other.stderr
 
 
+@pytest.mark.slow
 def test_two_never_write_the_same_shards(made: tuple[Path, Path], out: Path) -> None:
     with FileLock(out / ".lock"):
         second = make(made[0], out, "images_per_shard=8")
