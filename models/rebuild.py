@@ -151,6 +151,9 @@ def _is_another_kind(made: nn.Module, conv: nn.Conv2d) -> bool:
 def _replace(net: nn.Module, place: Place, layer: Layer) -> str:
     """Put a new layer wherever the convolution stands (a shared module stands in several places)."""
     made, reason = replacement(layer, place)
+    for argument in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+        if not hasattr(made, argument):  # DaViT's forward reads its convolutions'
+            setattr(made, argument, getattr(place.conv, argument))
     for name, module in [*net.named_modules(remove_duplicate=False)]:
         if module is place.conv and not reason:
             net.set_submodule(name, made)

@@ -31,9 +31,9 @@ def fitted(make: Make, name: str, image: Shape, num_classes: int, own_size: int)
     except _UnfitError as reason:
         why_not = partial(_why_not, make, channels, num_classes)
         if at_own := str(reason) if size == own_size else why_not(own_size):
-            raise ValueError(f"{name}, at its own input_size={own_size}, {at_own}; choose another network") from None
+            raise ValueError(f"{name}, at its own input_size={own_size}, {at_own}; choose another network") from reason
         nearest = _nearest(why_not, size, own_size)
-        raise ValueError(f"input_size={size}: {name} {reason}; nearest: {nearest}") from None
+        raise ValueError(f"input_size={size}: {name} {reason}; nearest: {nearest}") from reason
     if stem:
         log.info(f"{name} at {size} px: {stem}")
     return net
@@ -122,11 +122,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _small_stem(net: nn.Module) -> tuple[dict[str, nn.Module], str]:
-    """Replace a stem that subsamples by a 3x3 convolution of stride 1; what was replaced, and that in words."""
+    """Replace a stem that subsamples by a 3x3 convolution of stride 1; what was replaced, and that in words.
+
+    A stride above 4 cuts the image into patches, whose number sets what the rest of the network costs.
+    """
     if not any(isinstance(module, nn.Conv2d) for module in net.modules()):
         return {}, ""
     stem_name, stem = first_conv(net)
-    if tuple(stem.stride) == (1, 1):
+    if tuple(stem.stride) == (1, 1) or max(stem.stride) > 4:
         return {}, ""
     small = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=stem.bias is not None)
     replaced: dict[str, nn.Module] = {stem_name: stem}

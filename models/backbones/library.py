@@ -26,7 +26,7 @@ def library_network(
     """`name` of `library`, untrained, for images (N, in_channels, input_size, input_size).
 
     What depends on the input size (position embeddings, windows) is made for `input_size`. For inputs of at most 64 px
-    a stem that subsamples is replaced by a 3x3 convolution of stride 1 without pooling where the network takes that,
+    a stem of stride 2 to 4 is replaced by a 3x3 convolution of stride 1 without pooling where the network takes that,
     and the log says so. A size that the network cannot take, or that leaves less than 2 x 2 before the last pooling, is
     refused with one that works. `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of
     striding them.

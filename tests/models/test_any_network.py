@@ -45,7 +45,7 @@ def test_builds_and_counts(name: str, library: Library, alone: set[str], macs: i
 
 @pytest.mark.parametrize(
     ("name", "library"),
-    [("regnet_y_400mf", "torchvision"), ("resnetblur18", "timm"), ("lambda_resnet26t", "timm"), ("rdnet_tiny", "timm")],
+    [("regnet_y_400mf", "torchvision"), ("resnetblur18", "timm"), ("davit_tiny", "timm"), ("rdnet_tiny", "timm")],
 )
 def test_rebuilds(name: str, library: Library) -> None:
     rebuilt = built(name, library, SIC)

@@ -85,6 +85,14 @@ def test_a_network_that_takes_no_small_stem_keeps_its_own(caplog) -> None:
     assert [conv.stride for conv in net.modules() if isinstance(conv, torch.nn.Conv2d)][:2] == [(2, 2), (2, 2)]
 
 
+def test_patches_stay_as_large_as_they_are(caplog) -> None:
+    """This network takes any number of patches: 1024 of them at 32 px would be absurd."""
+    with torch.device("meta"), caplog.at_level(logging.INFO):
+        net = library_network(10, 32, 3, name="vit_small_patch16_dinov3")
+    assert not caplog.text
+    assert net.get_submodule("patch_embed.proj").stride == (16, 16)
+
+
 @pytest.mark.parametrize(
     ("name", "library", "size", "nearest"),
     [
