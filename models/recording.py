@@ -1,5 +1,6 @@
 """Record a network's forward pass as one graph; what cannot be recorded is kept as it is, a single call."""
 
+import inspect
 import logging
 import operator
 from collections.abc import Callable
@@ -32,7 +33,10 @@ def record(net: nn.Module) -> fx.GraphModule:
         raise ValueError(f"{name} cannot be deployed with hooks of its own, which would be lost; remove them first")
     recorder, before, random = _Recorder(), _state(net), torch.get_rng_state()
     try:
-        graph = recorder.trace(net)
+        parameters = inspect.signature(net.forward).parameters.values()
+        # A stand-in for an argument that is left out would not be None, and the network would go another way.
+        left_out = {p.name: p.default for p in parameters if p.default is not p.empty}
+        graph = recorder.trace(net, left_out or None)
     except Exception as failure:  # whatever the network's own code makes of stand-ins for tensors
         raise ValueError(
             f"{name} cannot be deployed: torch.fx cannot record its own forward pass ({failure}); move what is "

@@ -60,6 +60,9 @@ def row(name: str) -> dict[str, Any]:
     start = perf_counter()
     net, shape = network(name)
     randomise(net)
+    for parameter in net.parameters():  # of a head that starts at zero every output would be zero
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
     net, images = net.double().eval(), torch.randn(1, *shape, dtype=torch.double)
     found: dict[str, Any] = {"name": name, "convs": sum(isinstance(m, nn.Conv2d) for m in net.modules())}
     try:

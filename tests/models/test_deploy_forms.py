@@ -165,6 +165,22 @@ def test_random_numbers_are_drawn_in_each_call() -> None:
     assert not torch.equal(deployed(x), deployed(x))
 
 
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = self.conv(x)
+        return y if mask is None else y * mask
+
+
+def test_an_argument_that_is_left_out_stays_so() -> None:
+    deployed = agrees(Masked())
+    with pytest.raises(AssertionError, match="mask has been specialized to have value None"):
+        deployed(torch.ones(1, 4, 2, 2), torch.ones(()))
+
+
 def test_a_network_that_draws_random_numbers_itself_is_refused() -> None:
     with pytest.raises(ValueError, match="Noisy cannot be deployed: it draws random numbers, which would be the same"):
         deploy(Noisy())
