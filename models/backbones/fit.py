@@ -95,7 +95,11 @@ def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
     widths: dict[type, int] = {}  # of the last map that each kind saw
 
     def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
-        widths[nn.BatchNorm2d if isinstance(module, nn.BatchNorm2d) else nn.Conv2d] = output.shape[-1]
+        if isinstance(module, nn.Conv2d):  # one of the whole map, unpadded, is a linear layer (timm's VGG)
+            is_linear = module.padding == (0, 0) and module.kernel_size == args[0].shape[2:]
+            widths[nn.Conv2d] = (args[0] if is_linear else output).shape[-1]
+        else:
+            widths[nn.BatchNorm2d] = output.shape[-1]
 
     hooks = [module.register_forward_hook(watch) for module in net.modules() if _sees_maps(module)]
     try:

@@ -117,6 +117,7 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name: str, libra
         ("vit_tiny_patch16_224", "timm", 32),
         ("swin_tiny_patch4_window7_224", "timm", 96),
         ("vit_b_16", "torchvision", 96),
+        ("vgg11", "timm", 224),
         ("bat_resnext26ts", "timm", 256),  # its last convolution larger than 1x1 is in a side branch, on 1 x 1
         ("maxvit_t", "torchvision", 448),
     ],
