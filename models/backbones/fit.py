@@ -95,8 +95,9 @@ def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
     widths: dict[type, int] = {}  # of the last map that each kind saw
 
     def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):  # one of the whole map, unpadded, is a linear layer (timm's VGG)
-            is_linear = module.padding == (0, 0) and module.kernel_size == args[0].shape[2:]
+        if isinstance(module, nn.Conv2d):  # one of the whole map is a linear layer (timm's VGG)
+            unpadded = module.padding == (0, 0) and module.stride == (1, 1)
+            is_linear = unpadded and module.kernel_size == args[0].shape[2:]
             widths[nn.Conv2d] = (args[0] if is_linear else output).shape[-1]
         else:
             widths[nn.BatchNorm2d] = output.shape[-1]
