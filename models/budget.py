@@ -93,5 +93,6 @@ def _costs(layer: Layer, places: Sequence[Place]) -> list[int]:
         key = place.geometry, place.input_shape
         if key not in known:
             with torch.device("meta"):
-                known[key] = count(replacement(layer, place)[0], place.input_shape[1:]).macs
+                num, *shape = place.input_shape  # more than one where the convolution runs on parts of the image
+                known[key] = num * count(replacement(layer, place)[0], (shape[0], shape[1], shape[2])).macs
     return [known[place.geometry, place.input_shape] for place in places]

@@ -136,7 +136,7 @@ def replacement(layer: Layer, place: Place) -> tuple[nn.Module, str]:
             f"the layer for {place.name} returns {returned} where the convolution returned {place.output_shape}"
         )
     cost = count(made, place.input_shape[1:]).macs
-    conv = conv_macs(tuple(place.conv.weight.shape), place.output_shape)
+    conv = conv_macs(tuple(place.conv.weight.shape), (1, *place.output_shape[1:]))
     if cost < conv or gated_layers(made) or (cost == conv and _is_another_kind(made, place.conv)):
         return made, ""
     much = "more MACs than" if cost > conv else "as many MACs as"

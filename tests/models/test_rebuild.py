@@ -96,6 +96,13 @@ class Wrapped(nn.Sequential):
 
 
 SAME = "would cost as many MACs as the convolution"
+class Windows(nn.Module):
+    """(N, C, 6, 6) -> (4 N, C, 3, 3)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([half for rows in x.split(3, 2) for half in rows.split(3, 3)])
+
+
 MORE = "would cost more MACs than the convolution"
 
 
@@ -140,6 +147,13 @@ def test_cost_is_that_of_the_place() -> None:
         net = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 12, 3, stride, 1))
         swaps = rebuild(net, survey(net, scope.spatial, (1, 3, 9, 9)), {"1": layer})
         assert swaps[1].reason == reason
+
+
+def test_cost_is_that_of_one_image_or_one_window_for_both() -> None:
+    """A convolution on 4 windows is not 4 times as dear as what would take its place."""
+    net = nn.Sequential(nn.Conv2d(3, 12, 1), Windows(), nn.Conv2d(12, 12, 3, 3, 1))
+    swaps = rebuild(net, survey(net, scope.spatial, (1, 3, 6, 6)), {"2": partial(Bottleneck, reduction=1.5)})
+    assert swaps[1].reason == f"Bottleneck {MORE}"
 
 
 def test_changing_nothing_is_an_error() -> None:
