@@ -96,6 +96,8 @@ class Wrapped(nn.Sequential):
 
 
 SAME = "would cost as many MACs as the convolution"
+
+
 class Windows(nn.Module):
     """(N, C, 6, 6) -> (4 N, C, 3, 3)."""
 
