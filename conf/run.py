@@ -1,6 +1,7 @@
 """A run: its names, its configuration and its directory, all functions of the configuration."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from conf.identity import differences, digest, flatten, identifying
 from conf.logs import is_first_process
 from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 
+log = logging.getLogger(__name__)
 PARTS = ("backbone", "layer", "scope")
 ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
 EPOCHS = "trainer.max_epochs"
@@ -118,6 +120,8 @@ def claim(run: Run) -> None:
     The result of a run that is to be extended is set aside as result_<epochs>_epochs.json.
     """
     result = run.directory / RESULT
+    if run.extended_from:
+        log.info(f"{run.directory} has {run.config['trainer']['max_epochs']} epochs now, {run.extended_from[-1]} before")
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
         if result.is_file() and not finished(run):

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,23 +25,25 @@ def main(config: DictConfig) -> None:
         raise ValueError(f"benchmark: nothing is chosen; choose one with benchmark=..., there are: {known}")
     binding.check({"benchmark": OmegaConf.to_container(config.benchmark, resolve=True)})
     rows = instantiate(config.benchmark, _convert_="all")
-    if config.format == Format.json:
-        print(json.dumps(list(rows), indent=1))
-    else:
-        show(rows)
+    as_json = config.format == Format.json
+    measured = show(rows, sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(measured, indent=1))
 
 
-def show(rows: Iterable[dict[str, Any]]) -> None:
-    """Print each row when it comes, under the keys of the first; numbers with four digits."""
+def show(rows: Iterable[dict[str, Any]], out: TextIO) -> list[dict[str, Any]]:
+    """Write each row to `out` when it comes, under the keys of the first, numbers with four digits; all of them."""
     from tqdm import tqdm
 
-    widths: list[int] = []
+    measured, widths = [], []
     for row in rows:
         cells = [_cell(value) for value in row.values()]
         if not widths:
             widths = [max(map(len, column)) for column in zip(row, cells, strict=True)]
-            tqdm.write(_line(row, widths))
-        tqdm.write(_line(cells, widths))  # to standard output, above the progress bar if there is one
+            tqdm.write(_line(row, widths), out)
+        tqdm.write(_line(cells, widths), out)  # above the progress bar, if there is one
+        measured.append(row)
+    return measured
 
 
 def _line(cells: Iterable[str], widths: list[int]) -> str:

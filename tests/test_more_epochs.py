@@ -31,6 +31,7 @@ def test_a_moved_run_goes_on_for_more_epochs_to_the_same_weights(tmp_path: Path)
     (tmp_path / "first").rename(tmp_path / "moved")
     assert "is finished" in train(tmp_path / "moved", 1).stdout
     longer = train(tmp_path / "moved", 2)
+    assert "moved has 2 epochs now, 1 before" in longer.stderr
     assert "epoch 1/" not in longer.stderr
     assert "arning" not in longer.stderr
     states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("straight", "moved")]

@@ -108,12 +108,8 @@ def processes(number: int) -> list[str]:
     return [f"trainer.devices={number}", f"trainer.strategy={'ddp' if number > 1 else 'auto'}"]
 
 
-def test_data_in_memory(tmp_path: Path) -> None:
-    check_resume(tmp_path, *RESNET, *DIGITS, *processes(2), "data.cutout=4", "data.mixup=0.2", "data.flip=alternating")
-
-
 def test_image_folders(tmp_path: Path, photographs: Path) -> None:
-    check_resume(tmp_path, *RESNET, *FOLDER, f"data.root={photographs}", "data.num_workers=2", *processes(2))
+    check_resume(tmp_path, *RESNET, *FOLDER, f"data.root={photographs}", "data.num_workers=2")
 
 
 def test_shards_with_dropout(tmp_path: Path, shards: Path) -> None:
@@ -142,11 +138,12 @@ def test_the_end_of_an_epoch_where_batches_and_steps_are_limited(tmp_path: Path)
     )
 
 
+CHANGED = ["data.cutout=4", "data.mixup=0.2", "data.flip=alternating"]
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", *RESNET, *DIGITS, "trainer.max_epochs=2"]
 EVERYWHERE = (6, "fit", "test")
 HARD = {
     "one process": (["trainer.precision=bf16-mixed", "+trainer.accumulate_grad_batches=2"], EVERYWHERE),
-    "two processes": ([*processes(2), "+trainer.check_val_every_n_epoch=2"], EVERYWHERE),
+    "two processes": ([*processes(2), *CHANGED, "+trainer.check_val_every_n_epoch=2"], EVERYWHERE),
     "compiled": (["compile=true"], (6,)),  # each start compiles
 }
 

@@ -26,5 +26,5 @@ def test_no_job_of_a_sweep_leaves_processes_or_memory_and_all_are_heard(tmp_path
     held = [[int(number) for number in found] for found in re.findall(r"held: (\d+) \D+ (\d+) MiB", done.stdout)]
     assert [children for children, _ in held] == [0, 0, 0]
     assert held[-1][1] < held[0][1] + 50  # a job's data, network and optimizer are more
-    for line in ("6 of 7 convolutions", "epoch 1/1", "cannot read"):
+    for line in ("the baseline: 7 convolutions", "epoch 1/1", "cannot read"):
         assert done.stderr.count(line) == 3, line

@@ -48,12 +48,12 @@ def test_the_same_command_gives_the_same_numbers_and_says_what_it_did(tmp_path: 
     assert "Warning" not in first.stderr
     rows = [line.split() for line in first.stdout.splitlines()]
     assert rows[1][0] == "baseline"
-    assert rows[2][:2] == ["resnet20_sic", f"{result(tmp_path / 'first')['params']:,}"]
+    assert rows[2][:2] == ["resnet20_sic_backbone.depth8", f"{result(tmp_path / 'first')['params']:,}"]
 
     again = train("trainer.max_epochs=2", f"run_dir={tmp_path / 'first'}")
     assert "is finished" in again.stdout
     assert not again.stderr
-    other = train("trainer.max_epochs=3", f"run_dir={tmp_path / 'first'}", status=1)
+    other = train("trainer.max_epochs=2", "seed=2", f"run_dir={tmp_path / 'first'}", status=1)
     assert "error: " in other.stderr
     assert "holds a run with another configuration" in other.stderr
 
@@ -76,7 +76,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> 
 def test_gates_are_counted_over_every_test_image_and_shown(tmp_path: Path) -> None:
     train("model/layer=lccl", "trainer.max_epochs=1", f"run_dir={tmp_path / 'run'}")
     record = result(tmp_path / "run")
-    assert (record["model"], record["layer"], record["scope"]) == ("resnet20_lccl", "lccl", "spatial")
+    assert (record["model"], record["layer"], record["scope"]) == (
+        "resnet20_lccl_backbone.depth8",
+        "lccl",
+        "spatial",
+    )
     assert record["macs_effective_images"] == 360
     assert record["macs_effective"] < record["macs"]
     assert len(record["gate_sparsity"]) == 6
