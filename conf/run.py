@@ -121,7 +121,9 @@ def claim(run: Run) -> None:
     """
     result = run.directory / RESULT
     if run.extended_from:
-        log.info(f"{run.directory} has {run.config['trainer']['max_epochs']} epochs now, {run.extended_from[-1]} before")
+        log.info(
+            f"{run.directory} has {run.config['trainer']['max_epochs']} epochs now, {run.extended_from[-1]} before"
+        )
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
         if result.is_file() and not finished(run):
