@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data.fashion_mnist import DEBIAN
 from scripts.benchmark import show
 from tests.conftest import ROOT
 
@@ -25,6 +26,7 @@ def test_the_train_benchmark_pairs_ours_with_a_plainer_way() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs apt-get install dataset-fashion-mnist")
 def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
     short = ["benchmark.photographs=60", "benchmark.images=20", "benchmark.batch_size=10", "benchmark.repeats=1"]
     script = [sys.executable, "scripts/benchmark.py", "benchmark=data", *short, "format=json"]
