@@ -76,7 +76,7 @@ def network_names(plain: dict[str, Any]) -> dict[str, str]:
         name = "_".join([backbone, *([layer] if layer != "conv" else []), *([scope] if scope != "spatial" else [])])
     changed = differences(flatten(plain["model"]), usual.values)
     if chosen["model/backbone"] in ANY_NETWORK:
-        del changed["backbone.name"]
+        changed.pop("backbone.name", None)  # a preset may have set it
     values = "".join(f"_{key}{_word(value)}" for key, (value, _) in changed.items())
     return {"model": name + values, "backbone": backbone, "layer": layer, "scope": scope}
 

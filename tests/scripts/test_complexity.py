@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,12 @@ def test_the_table_and_its_errors_are_readable() -> None:
     assert "not counted: aten.add" in table
     wrong = complexity("model/backbone=timm", "model.backbone.name=resnet5000", status=1)
     assert "timm has no network 'resnet5000'; near it: resnet50" in wrong
+
+
+@pytest.mark.slow
+def test_a_preset_from_a_folder_of_ones_own_may_name_a_network_of_a_library(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    parts = "defaults: [{backbone: timm}, {layer: sic}, {scope: spatial}]\nbackbone: {name: resnet26d}\n"
+    (tmp_path / "model" / "mine.yaml").write_text(parts)
+    _, row = complexity("--config-dir", str(tmp_path), "model=mine", "format=row").splitlines()
+    assert row.split()[:3] == ["resnet26d", "sic", "spatial"]
