@@ -63,9 +63,9 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.one_error import OneError
     from callbacks.result import Result
     from callbacks.throughput import Throughput
-    from models.classifier import Classifier
     from models.memory_format import channels_last
-    from models.penalty import gate_penalty
+    from models.training.classifier import Classifier
+    from models.training.penalty import gate_penalty
 
     if config["channels_last"]:
         channels_last(built.net)

@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from conf.run_directory import CHECKPOINT
-from models.epochwise import Epochwise
-from models.processes import gather
+from models.training.epochwise import Epochwise
+from models.training.processes import gather
 
 LAYOUT = 2  # of what is in it; another number, or none, is from another version of this code
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from models.build import Built
 from models.cost import Cost
-from models.epochwise import Epochwise
+from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 

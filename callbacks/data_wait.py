@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from models.epochwise import Epochwise
+from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 BATCHES = 100

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.figures import gate_figure, show
-from models.cost import Cost, gated_layers
-from models.epochwise import Epochwise
-from models.processes import sum_over_processes
+from models.cost import Cost
+from models.layers import gated_layers
+from models.training.epochwise import Epochwise
+from models.training.processes import sum_over_processes
 
 log = logging.getLogger(__name__)
 

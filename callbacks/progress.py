@@ -7,7 +7,7 @@ from time import perf_counter
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
-from models.epochwise import Epochwise
+from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from callbacks.figures import accuracy_figure, show
 from callbacks.gates import GateSparsity
 from callbacks.throughput import Throughput
 from models.build import Built
-from models.epochwise import Epochwise
+from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")

@@ -5,7 +5,7 @@ from time import perf_counter
 import pytorch_lightning as pl
 import torch
 
-from models.epochwise import Epochwise
+from models.training.epochwise import Epochwise
 
 
 class Throughput(Epochwise, pl.Callback):

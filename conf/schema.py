@@ -28,7 +28,7 @@ class Model:
 
 @dataclass
 class GatePenalty:
-    """Weights of the elastic penalty on gate maps (models/penalty.py)."""
+    """Weights of the elastic penalty on gate maps (models/training/penalty.py)."""
 
     l2: float = MISSING
     l1: float = MISSING

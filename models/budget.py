@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from models.cost import count
-from models.rebuild import Layer, Place, replacement
+from .cost import count
+from .rebuild import Layer, Place, replacement
 
 Path = tuple[str, ...]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.budget import Choice, choose
-from models.cost import Cost, count
-from models.init import initialise
-from models.rebuild import Layer, Scope, Swap, rebuild, require_a_replacement, survey
+from .budget import Choice, choose
+from .cost import Cost, count
+from .init import initialise
+from .rebuild import Layer, Scope, Swap, rebuild, require_a_replacement, survey
 
 Backbone = Callable[..., nn.Module]
 

@@ -21,11 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from models.kernels.gated_conv import OPERATOR
-from models.meta import run_on_meta
+from .macs import Shape, conv_macs, conv_transpose_macs, linear_macs
+from .meta import run_on_meta
 
-Shape = tuple[int, ...]
-# FLOPs of an operator from its arguments and its output: those of torch's counter, and products that it lacks.
+# FLOPs of PyTorch's operators from arguments and output: the formulas of torch's counter, and products that it lacks.
+# An operator of ours brings its formula when the module that defines it is imported.
 FLOPS: dict[str, Callable[..., int]] = {str(operator): formula for operator, formula in flop_registry.items()} | {
     "aten.addbmm": lambda addend, left, right, **others: 2 * left.numel() * right.shape[2],
     "aten.mv": lambda matrix, vector, **others: 2 * matrix.numel(),
@@ -105,26 +105,6 @@ def count(net: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     )
 
 
-def conv_macs(weight_shape: Shape, output_shape: Shape) -> int:
-    """Convolution: weight (out, in / groups, *kernel), output (N, out, *size): N out size in / groups kernel."""
-    return math.prod(output_shape) * math.prod(weight_shape[1:])
-
-
-def linear_macs(weight_shape: Shape, output_shape: Shape) -> int:
-    """Linear: weight (out, in), output (..., out): one MAC for each input of each output."""
-    return math.prod(output_shape) * weight_shape[1]
-
-
-def conv_transpose_macs(weight_shape: Shape, input_shape: Shape) -> int:
-    """Transposed convolution: weight (in, out / groups, *kernel), input (N, in, *size)."""
-    return math.prod(input_shape) * math.prod(weight_shape[1:])
-
-
-def gated_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The layers whose output is a convolution times a gate (see models/layers), by dotted name."""
-    return {name: module for name, module in net.named_modules() if getattr(module, "is_gated", False)}
-
-
 class _Ledger(TorchDispatchMode):
     """Watches one forward pass: what each module's formula gives, and what the operators in it compute."""
 
@@ -160,6 +140,7 @@ class _Ledger(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         operator = str(func.overloadpacket)
         formula = FLOPS.get(operator.removesuffix("_"))  # in place it costs the same
+        formula = formula or flop_registry.get(func.overloadpacket)
         if formula:
             self._add(self.running[-1], operator, formula(*args, **(kwargs or {}), out_val=output) // 2, output)
         elif not func.is_view and operator not in MOVES:
@@ -214,6 +195,3 @@ def _formula(module: nn.Module) -> Callable[[Shape, Shape], int] | None:
 def _first_shape(values: Any) -> Shape:
     """Of the first tensor among nested values; () where there is none."""
     return next((tuple(value.shape) for value in tree_leaves(values) if isinstance(value, Tensor)), ())
-
-
-assert OPERATOR in FLOPS

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.cost import conv_macs, count, gated_layers
-from models.geometry import ConvGeometry
-from models.meta import run_on_meta
-from models.scope import Site
+from .cost import count
+from .geometry import ConvGeometry
+from .layers import gated_layers
+from .macs import conv_macs
+from .meta import run_on_meta
+from .scope import Site
 
 Layer = Callable[..., nn.Module]
 Scope = Callable[[Sequence[Site]], dict[str, str]]

@@ -74,7 +74,7 @@ def report(built: "Built", shape: "Input") -> dict[str, Any]:
 
 def gated_macs(built: "Built") -> int:
     """MACs of the convolutions that gates can skip."""
-    from models.cost import gated_layers
+    from models.layers import gated_layers
 
     return sum(built.cost.macs_of(f"{name}.conv") for name in gated_layers(built.net))
 

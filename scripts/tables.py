@@ -15,10 +15,10 @@ import json
 from omegaconf import DictConfig
 
 from conf.launch import launch
-from scripts.published import NOT_RUN, RANKS, read
+from scripts.published.rows import NOT_RUN, RANKS, read
 
 if TYPE_CHECKING:
-    from scripts.comparison import Comparison
+    from scripts.published.comparison import Comparison
 
 COLUMNS = ("row", "quantity", "printed", "counted", "ours", "status")
 LEGEND = (
@@ -30,8 +30,8 @@ LEGEND = (
 
 def main(config: DictConfig) -> None:
     """Compare and print; status 1 where a row is worse than recorded."""
-    from scripts.comparison import compare_all
-    from scripts.runs import finished_runs
+    from scripts.published.accuracies import finished_runs
+    from scripts.published.comparison import compare_all
 
     done = compare_all(read(config.paper), finished_runs())
     print(FORMATS[config.format.name](done))

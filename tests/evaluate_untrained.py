@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
     import pytorch_lightning as pl
 
     from models.build import Input, build
-    from models.classifier import Classifier
+    from models.training.classifier import Classifier
 
     pl.seed_everything(1)
     data = instantiate(config.data, _convert_="all")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

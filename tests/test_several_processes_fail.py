@@ -47,7 +47,7 @@ ONLY_THE_SECOND = """
 import sys
 sys.path.insert(0, {root!r})
 from conf.launch import launch
-from models.classifier import Classifier
+from models.training.classifier import Classifier
 from train import main
 
 def step(self, batch, batch_idx):

@@ -26,20 +26,24 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imports(tree: ast.AST) -> list[str]:
+def imports(path: Path) -> list[str]:
+    """The dotted names of this project that `path` imports, also inside functions."""
+    package = path.relative_to(ROOT).parent.parts
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found += [f"{module}.{alias.name}" for alias in node.names]
     return [module for module in found if module.split(".")[0] in OWN]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_imports_point_one_way(path: Path) -> None:
     place = max((prefix for prefix in MAY_IMPORT if name(path).startswith(prefix)), key=len)
-    for module in imports(ast.parse(path.read_text())):
+    for module in imports(path):
         assert any(f"{module}.".startswith(f"{allowed}.") for allowed in MAY_IMPORT[place]), module
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conf.launch import launch
-from models.classifier import Classifier
+from models.training.classifier import Classifier
 from train import main
 
 KILL_AT = os.environ["KILL_AT"]

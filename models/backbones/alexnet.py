@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from models.backbones import require_room
-from models.geometry import nearest_divisor
+from ..geometry import nearest_divisor
+from . import require_room
 
 SMALLEST_PAPER_FORM = 99  # px; the stem and the three poolings leave 2 x 2
 SMALLEST = 11  # px; so do the two poolings of the CIFAR form

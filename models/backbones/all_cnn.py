@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.backbones import require_room
-from models.layers.group_equivariant import parts
+from ..layers.group_equivariant import parts
+from . import require_room
 
 WIDTHS = {"z2": 96, "p4": 48, "p4m": 32}  # the paper's: about equal parameters
 SMALLEST = 5  # px; leaves 2 x 2 behind two halvings

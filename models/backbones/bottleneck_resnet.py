@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import Bottleneck
 
-from models.backbones import SMALL_INPUT, require_room
+from . import SMALL_INPUT, require_room
 
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
 

@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT, require_room
-from models.geometry import nearest_divisor
-from models.layers.ccl import CCL
-from models.layers.channelwise import ChannelConv, ChannelWise
+from ..geometry import nearest_divisor
+from ..layers.ccl import CCL
+from ..layers.channelwise import ChannelConv, ChannelWise
+from . import SMALL_INPUT, require_room
 
 SMALLEST = 17  # px; leaves 2 x 2 behind the four halvings
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import require_room
+from . import require_room
 
 
 def cifar_resnet(

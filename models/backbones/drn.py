@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones import require_room
+from . import require_room
 
 # The ResNet between the first two levels and the last two, by its depth: blocks a level, whether bottlenecks.
 BODIES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True), 101: ((3, 4, 23, 3), True)}

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.backbones import require_room
+from . import require_room
 
 SMALLEST = 77  # px; leaves 2 x 2 before the last pooling
 

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT
-from models.meta import run_on_meta
+from ..meta import run_on_meta
+from . import SMALL_INPUT
 
 log = logging.getLogger(__name__)
 Make = Callable[[int], nn.Module]  # of an input size

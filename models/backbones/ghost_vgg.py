@@ -7,7 +7,7 @@ which normalises and rectifies the convolution before the cheap one.
 from timm.models.ghostnet import GhostModule
 from torch import nn
 
-from models.backbones import require_room
+from . import require_room
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolutions
 SMALLEST = 32  # px; four poolings leave the last convolutions 2 x 2

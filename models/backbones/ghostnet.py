@@ -6,7 +6,7 @@ Source: Han, Wang, Tian, Guo, Xu, Xu 2020, "GhostNet", arXiv:1911.11907, table 1
 from timm.models.ghostnet import GhostNet
 from torch import nn
 
-from models.backbones import SMALL_INPUT, require_room
+from . import SMALL_INPUT, require_room
 
 SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
 # Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import GoogLeNet
 from torchvision.models.googlenet import Inception
 
-from models.backbones import SMALL_INPUT, require_room
+from . import SMALL_INPUT, require_room
 
 SMALLEST = 16  # px; its three poolings, which round up, leave 2 x 2
 

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones import require_room
-from models.backbones.cifar_resnet import blocks_a_stage
-from models.layers.group_equivariant import ORDER, parts
+from ..layers.group_equivariant import ORDER, parts
+from . import require_room
+from .cifar_resnet import blocks_a_stage
 
 # The paper's, about equal parameters; it has no p4 network, whose widths follow its rule, divided by sqrt(|H|).
 WIDTHS = {"z2": (32, 64, 128), "p4": (16, 32, 64), "p4m": (11, 23, 45)}

@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from models.backbones.fit import first_conv, fitted
+from .fit import first_conv, fitted
 
 
 def library_network(

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models import MobileNetV2
 
-from models.backbones import SMALL_INPUT, require_room
-from models.layers.separable import Separable
+from ..layers.separable import Separable
+from . import SMALL_INPUT, require_room
 
 SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
 

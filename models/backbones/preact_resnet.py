@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones import require_room
-from models.backbones.cifar_resnet import PadShortcut, blocks_a_stage
+from . import require_room
+from .cifar_resnet import PadShortcut, blocks_a_stage
 
 SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
 

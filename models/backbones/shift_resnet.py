@@ -6,9 +6,9 @@ Source: Wu et al. 2018, "Shift", arXiv:1711.08141, section 4.1, in the form of t
 
 from torch import Tensor, nn
 
-from models.backbones import require_room
-from models.backbones.cifar_resnet import blocks_a_stage, projection_shortcut
-from models.layers.shift import Shift
+from ..layers.shift import Shift
+from . import require_room
+from .cifar_resnet import blocks_a_stage, projection_shortcut
 
 
 def shift_resnet(

@@ -7,9 +7,9 @@ section 4.3: ShiftNet-A has width 1, ShiftNet-B 0.5.
 import torch
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT, require_room
-from models.geometry import ConvGeometry
-from models.layers.shift import Displace
+from ..geometry import ConvGeometry
+from ..layers.shift import Displace
+from . import SMALL_INPUT, require_room
 
 STEM = 32
 # Of each group: width / the stem's, modules, shift kernel, expansion in the first module and in the others.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.backbones import SMALL_INPUT, require_room
+from . import SMALL_INPUT, require_room
 
 WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
     1: (144, 288, 576),

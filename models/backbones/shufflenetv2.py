@@ -6,7 +6,7 @@ Source: Ma, Zhang, Zheng, Sun 2018, "ShuffleNet V2", arXiv:1807.11164, table 5.
 from torch import nn
 from torchvision.models import ShuffleNetV2
 
-from models.backbones import SMALL_INPUT, require_room
+from . import SMALL_INPUT, require_room
 
 WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}  # the paper's
 STEM, UNITS, HEAD = 24, [4, 8, 4], 1024

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.backbones import SMALL_INPUT, require_room
-from models.layers.fire import Fire
+from ..layers.fire import Fire
+from . import SMALL_INPUT, require_room
 
 Bypass = Literal["none", "simple", "complex"]
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.backbones import require_room
+from . import require_room
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions
 

@@ -14,7 +14,7 @@ cost, such as a dilated one.
 positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
 BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
 The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored. Layers know nothing of
-skipping: models/deploy.py makes of them, for inference, what computes open positions only.
+skipping: models/inference/deploy.py makes of them, for inference, what computes open positions only.
 
 **Normalisation.** A layer made of several convolutions follows the network it stands in. Where the
 replaced convolution has no bias its network normalises, and a BatchNorm follows each inner part; where
@@ -29,7 +29,7 @@ attribute `budget_knob = ("depth", (1, 2, 3))`; models/budget.py chooses. Where 
 itself (`projection`) and has a knob, that one is used.
 
 **Training.** A module whose class or instance has `lr_scale` gets its parameters trained at the base
-learning rate times that number and without weight decay (models/param_groups.py).
+learning rate times that number and without weight decay (models/training/param_groups.py).
 
 **Initialisation.** models/init.py gives every convolution and BatchNorm its start. A module with a method
 `init_from_batch(x)` is called before the first step with its input of the first training batch, in the network's own
@@ -37,3 +37,10 @@ precision. What it does to its parameters stays; buffers, such as running statis
 
 Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
 """
+
+from torch import nn
+
+
+def gated_layers(net: nn.Module) -> dict[str, nn.Module]:
+    """The layers whose output is a convolution times a gate by dotted name."""
+    return {name: module for name, module in net.named_modules() if getattr(module, "is_gated", False)}

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.geometry import pair
+from ..geometry import pair
 
 
 class CCL(nn.Module):

@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import nearest_divisor
+from ..geometry import nearest_divisor
 
 
 class ChannelWise(nn.Sequential):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import ConvGeometry
+from ..geometry import ConvGeometry
 
 
 class Fire(nn.Module):

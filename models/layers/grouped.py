@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from models.geometry import nearest_divisor
+from ..geometry import nearest_divisor
 
 
 class Grouped(nn.Module):

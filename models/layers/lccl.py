@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import ConvGeometry
+from ..geometry import ConvGeometry
 
 GateKernel = Literal["1x1", "kxk"]
 GateChannels = Literal["shared", "each"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import ConvGeometry, pair
+from ..geometry import ConvGeometry, pair
 
 
 class Shift(nn.Module):

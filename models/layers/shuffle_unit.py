@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import nearest_divisor
+from ..geometry import nearest_divisor
 
 
 class ShuffleUnit(nn.Module):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.geometry import ConvGeometry
+from ..geometry import ConvGeometry
 
 Norm = Literal["projection", "both", "none"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import ConvGeometry
+from ..geometry import ConvGeometry
 
 
 class SpatialBottleneck(nn.Module):

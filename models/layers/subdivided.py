@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.geometry import ConvGeometry
+from ..geometry import ConvGeometry
 
 # Of the grids chosen here: finer ones run no faster than a dense convolution.
 LONGEST = 32  # of a leading dimension

@@ -11,7 +11,8 @@ from torch import nn
 
 from callbacks.gates import GateCounter, GateSparsity
 from models.backbones.cifar_resnet import cifar_resnet
-from models.cost import count, gated_layers
+from models.cost import count
+from models.layers import gated_layers
 from models.layers.lccl import LCCL
 from models.scope import spatial
 from tests.conftest import replace

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from conf import binding
 from models.build import Input, build
-from models.param_groups import param_groups
+from models.training.param_groups import param_groups
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"

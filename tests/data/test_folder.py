@@ -10,7 +10,7 @@ import pytest
 
 from data.folder import image_folder
 from data.images import Names
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from data.folder import image_folder
 from data.hugging_face import hugging_face
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 
 COLUMNS = {"image": "image", "label": "label", "test": "validation"}
 

@@ -13,7 +13,7 @@ from data.decode import BadImageError
 from data.folder import image_folder
 from data.image_data import ImageData
 from data.loader import Loader
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 
 OPTIONS = {
     "num_classes": 6,

@@ -13,7 +13,7 @@ from filelock import FileLock
 from data.decode import BadImageError
 from data.folder import image_folder
 from data.shards import shards
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 from tests.conftest import ROOT
 
 

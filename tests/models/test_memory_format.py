@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.backbones.channelnet import channelnet
-from models.deploy import deploy
+from models.inference.deploy import deploy
 from models.memory_format import channels_last
 
 

@@ -11,7 +11,7 @@ from models.backbones.cifar_resnet import cifar_resnet
 from models.backbones.library import library_network
 from models.backbones.preact_resnet import preact_resnet, wide_resnet
 from models.build import build, paper_input
-from models.cost import gated_layers
+from models.layers import gated_layers
 from models.layers.lccl import LCCL
 from tests.conftest import replace
 

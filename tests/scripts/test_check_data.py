@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.photographs import write_photographs
+from scripts.benchmarks.photographs import write_photographs
 from tests.conftest import ROOT
 
 

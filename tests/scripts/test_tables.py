@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from conf import binding
-from scripts import runs as runs_module
 from scripts import tables
-from scripts.comparison import Comparison, compare, outcome
-from scripts.published import FOLDER, NOT_RUN, Figure, Row, read
+from scripts.published import accuracies as runs_module
+from scripts.published.comparison import Comparison, compare, outcome
+from scripts.published.rows import FOLDER, NOT_RUN, Figure, Row, read
 from tests.conftest import ROOT
 
 FIGURES = [
@@ -152,7 +152,7 @@ def test_every_accuracy_row_makes_a_recipe(plain) -> None:
 def test_the_exit_status_tells(monkeypatch, composed, capsys) -> None:
     config = composed(config="tables")
     done = [Comparison(row(), 600e6, "differs"), Comparison(row(), 569e6, "exact")]
-    monkeypatch.setattr("scripts.comparison.compare_all", lambda rows, runs: done)
+    monkeypatch.setattr("scripts.published.comparison.compare_all", lambda rows, runs: done)
     with pytest.raises(SystemExit, match="1"):
         tables.main(config)
     assert "recorded: exact" in capsys.readouterr().err

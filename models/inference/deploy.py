@@ -1,0 +1,173 @@
+"""Make a trained network ready for inference: BatchNorm folded, additions and ReLU fused, gates that skip."""
+
+import copy
+import itertools
+import operator
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..layers.lccl import LCCL
+from ..memory_format import channels_last
+from .folding import Add, Affine, affine_of, fused
+from .memory import Memory, arguments, kind
+from .recording import has_hooks, inplace, record
+
+ADDITIONS = {operator.add, torch.add, "add", "add_"}
+NORMS = {nn.BatchNorm2d, nn.SyncBatchNorm}
+RELUS = {nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_"}
+
+
+def deploy(net: nn.Module) -> fx.GraphModule:
+    """A copy of `net` for inference that computes the same, to rounding; `net` itself stays as it is.
+
+    Every convolution, gated or not, takes in the BatchNorm, the addition and the ReLU that follow it, and a gated
+    one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py can
+    measure where that pays). Gates for single outputs (LCCL's `gate_channels="each"`) stay dense products: hardly a
+    tile of a matrix product has all its outputs closed, so nothing is to be gained. The copy is channels-last and
+    takes no gradients.
+
+    Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
+    stay as they are, convolutions in them too; the log names these (models/inference/recording.py).
+    Raises ValueError where that is so of the network itself.
+    """
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not tell of writes to them
+        deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
+        _drop_identities(deployed)
+        _fuse_all(deployed)
+    deployed.delete_all_unused_submodules()
+    deployed.graph.lint()
+    deployed.recompile()
+    return deployed
+
+
+def _copy(net: nn.Module) -> nn.Module:
+    """A deep copy, also of weights that are computed from others, as weight normalisation and pruning leave them."""
+    computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
+    return copy.deepcopy(net, {id(value): value.detach().clone() for value in computed if not value.is_leaf})
+
+
+def _drop_identities(net: fx.GraphModule) -> None:
+    for node in list(net.graph.nodes):
+        called = kind(net, node)
+        is_identity = isinstance(called, type) and issubclass(called, nn.Identity | _DropoutNd)
+        if is_identity or (called is F.dropout and not arguments(node)["training"]):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            net.graph.erase_node(node)
+
+
+def _fuse_all(net: fx.GraphModule) -> None:
+    apart, memory = _called_once(net.graph), Memory(net)
+    for node in list(net.graph.nodes):
+        if str(node.target) not in apart or not _can_fuse(net, node):
+            continue
+        chain = _Chain(net, memory, node)
+        net.set_submodule(str(node.target), chain.module())
+        with net.graph.inserting_after(chain.calls[-1]):
+            call = net.graph.call_module(str(node.target), tuple(value for value, _ in chain.reads))
+        memory.replace(chain.calls[-1], call)
+        chain.calls[-1].replace_all_uses_with(call)
+        for part in reversed(chain.calls):
+            net.graph.erase_node(part)
+
+
+def _called_once(graph: fx.Graph) -> set[str]:
+    """The modules that are called once, and of which no part, nor what they are a part of, is used by itself."""
+    named = Counter(str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr"))
+    holders = {holder for name in named for holder in _holders(name)}
+    return {
+        name
+        for name, uses in named.items()
+        if uses == 1 and name not in holders and not any(holder in named for holder in _holders(name))
+    }
+
+
+def _holders(name: str) -> list[str]:
+    """ "a.b.c" -> "a", "a.b"."""
+    return list(itertools.accumulate(name.split(".")[:-1], "{}.{}".format))
+
+
+def _can_fuse(net: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether it calls a convolution that FusedConv, or a gated one that FusedGatedConv computes."""
+    if len(node.args) != 1 or node.kwargs:
+        return False
+    if kind(net, node) not in (nn.Conv2d, LCCL):
+        return False
+    module = net.get_submodule(str(node.target))
+    if isinstance(module, LCCL):
+        return module.gate.conv.out_channels == 1 and not any(has_hooks(part) for part in module.modules())
+    assert isinstance(module, nn.Conv2d)
+    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+class _Chain:
+    """A convolution and as much of BatchNorm, addition and ReLU after it as can run in the place of the last.
+
+    `calls` are these, each of which but the last serves the next alone; `reads` what they take from outside, and
+    which of them does.
+    """
+
+    def __init__(self, net: fx.GraphModule, memory: Memory, conv: fx.Node) -> None:
+        self.net, self.memory = net, memory
+        self.calls, self.reads = [conv], [(conv.all_input_nodes[0], conv)]
+        self.norm: Affine | None = None
+        self.add: Add = operator.add
+        if (call := self._next()) is not None and (norm := self._affine(call)) is not None:
+            self.norm = norm
+            self.calls.append(call)
+        if (call := self._next()) is not None and (other := self._added(call)) is not None:
+            self.calls.append(call)
+            self.reads.append((other, call))
+        self.relu = (call := self._next()) is not None and self._is_relu(call)
+        if call is not None and self.relu:
+            self.calls.append(call)
+
+    def module(self) -> nn.Module:
+        first = self.net.get_submodule(str(self.calls[0].target))
+        assert isinstance(first, nn.Conv2d | LCCL)
+        return fused(first, self.norm, self.add, relu=self.relu)
+
+    def _next(self) -> fx.Node | None:
+        """The call that the last one serves, unless it has others or what the chain reads is written to until then."""
+        last = self.calls[-1]
+        if len(last.users) != 1:
+            return None
+        user = next(iter(last.users))
+        kept = all(self.memory.unchanged(value, call, user, but_by=self.calls) for value, call in self.reads)
+        return user if kept else None
+
+    def _affine(self, call: fx.Node) -> Affine | None:
+        """What `call` does where it is a BatchNorm with statistics of its own."""
+        if kind(self.net, call) not in NORMS or call.args != (self.calls[-1],):
+            return None
+        norm: Any = self.net.get_submodule(str(call.target))
+        return None if norm.running_mean is None else affine_of(norm)
+
+    def _added(self, call: fx.Node) -> fx.Node | None:
+        """The other operand where `call` is an addition, in place only where it writes to the chain's own value."""
+        called, operands = kind(self.net, call), call.args
+        if called is inplace and operands[0] == "iadd":
+            called, operands = "add_", operands[1:]
+        if called not in ADDITIONS or len(operands) != 2 or call.kwargs or operands[0] is operands[1]:
+            return None
+        first, second = operands
+        self.add = operator.iadd if called == "add_" else operator.add
+        if first is self.calls[-1]:
+            return second if isinstance(second, fx.Node) else None
+        return first if isinstance(first, fx.Node) and called != "add_" else None
+
+    def _is_relu(self, call: fx.Node) -> bool:
+        called = kind(self.net, call)
+        if call.args[:1] != (self.calls[-1],):
+            return False
+        return called in RELUS or (called in CLAMPS and _bounds(*call.args[1:], **call.kwargs) == (0, None))
+
+
+def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
+    """The limits given to torch.clamp or torch.clamp_min, after its first argument."""
+    return min, max

@@ -1,0 +1,88 @@
+"""A convolution of a deployed network, with what follows it in one operator."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...geometry import ConvGeometry
+from ...macs import conv_macs
+from .packed import PackedWeights
+
+Add = Callable[[Tensor, Tensor], Tensor]
+
+
+class FusedConv(nn.Module):
+    """ReLU?(conv(x) + bias + residual): nn.Conv2d's shapes, `weight` (T, C / groups, k, l), `bias` (T,) or None.
+
+    `add` says how where what is added has another shape or type, and so the sum perhaps too: operator.add, or
+    operator.iadd, which keeps the convolution's. On CPUs float32 runs in oneDNN's fused operators, with weights in the
+    layout that it prefers for the shape of x (packed.py); elsewhere as separate PyTorch operators.
+    """
+
+    def __init__(
+        self, geometry: ConvGeometry, weight: Tensor, bias: Tensor | None, *, relu: bool, add: Add = operator.add
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.geometry, self.relu, self.add = geometry, relu, add
+        self.stride, self.padding, self.dilation = (
+            list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
+        )
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is None or self.joins(residual, x):
+            return self._convolve(x, residual, relu=self.relu)
+        return activate(self.add(self._convolve(x, None, relu=False), residual), self.relu)
+
+    def joins(self, residual: Any, x: Tensor) -> bool:
+        """Whether `residual` is like the output for x: not a number, broadcast, nor of another type."""
+        if not isinstance(residual, Tensor) or x.dim() != 4 or residual.shape != self.output_shape(x):
+            return False
+        return residual.dtype == x.dtype and residual.device == x.device
+
+    def output_shape(self, x: Tensor) -> tuple[int, int, int, int]:
+        return (x.shape[0], self.weight.shape[0], *self.geometry.output_size(x.shape[2], x.shape[3]))
+
+    def _convolve(self, x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+        if self._fits_onednn(x):
+            return self._onednn(x, residual, relu)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.geometry.groups)
+        return activate(y if residual is None else y + residual, relu)
+
+    def _fits_onednn(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling():  # the compiler fuses by itself
+            return False
+        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and x.numel() > 0
+        expected = x.dim() == 4 and x.shape[1] == self.geometry.in_channels  # of others F.conv2d says what is wrong
+        return plain and expected and torch.backends.mkldnn.is_available()
+
+    def _onednn(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        rest = (self._packed(x), self.bias, self.padding, self.stride, self.dilation, self.geometry.groups)
+        if residual is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        unary = "relu" if relu else None
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *rest, "add", 1.0, unary, [], None)
+
+    def _packed(self, x: Tensor) -> Tensor:
+        def pack() -> Tensor:
+            how = (self.padding, self.stride, self.dilation, self.geometry.groups, list(x.shape))
+            return torch.ops.mkldnn._reorder_convolution_weight(self.weight, *how)
+
+        return _packed.of(self.weight, (self.geometry, x.shape), pack)
+
+    def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        return conv_macs(tuple(self.weight.shape), output_shape)
+
+
+def activate(y: Tensor, relu: bool) -> Tensor:
+    return y.relu() if relu else y
+
+
+_packed = PackedWeights()

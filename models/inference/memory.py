@@ -1,0 +1,104 @@
+"""Which values of a recorded forward pass may share memory, and which calls write to it.
+
+What is not known to be otherwise counts as the worst: a call returns memory of its arguments, and a call of unknown
+code writes to all of them.
+"""
+
+import inspect
+import operator
+from typing import Any
+
+from torch import fx, nn
+from torch.nn import functional as F
+
+from ..layers.lccl import LCCL
+from .recording import has_hooks, inplace
+
+# What returns memory of its own, whatever its arguments.
+FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, LCCL, F.batch_norm}
+
+
+def kind(net: fx.GraphModule, node: fx.Node) -> Any:
+    """The class of the module, the function or the name of the method that `node` calls.
+
+    None where it calls nothing, or a module with hooks, which do what they like.
+    """
+    if node.op == "call_module":
+        module = net.get_submodule(str(node.target))
+        return None if has_hooks(module) else type(module)
+    return node.target if node.op in ("call_function", "call_method") else None
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Those of a call of a function written in Python, by name, defaults included."""
+    assert callable(node.target)
+    bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+class Memory:
+    """Of the values in the graph of `net`, as it is now."""
+
+    def __init__(self, net: fx.GraphModule) -> None:
+        self.net = net
+        self.order = {node: position for position, node in enumerate(net.graph.nodes)}
+        self.shares: dict[fx.Node, fx.Node] = {}  # a node -> another one that may share its memory, up to a root
+        self.writes: list[tuple[fx.Node, fx.Node]] = []  # a call, and a value that it writes to
+        for node in net.graph.nodes:
+            if kind(net, node) not in FRESH:
+                for value in node.all_input_nodes:
+                    self._join(value, node)
+            self.writes += [(node, value) for value in self._written(node)]
+
+    def unchanged(self, value: fx.Node, after: fx.Node, until: fx.Node, but_by: list[fx.Node]) -> bool:
+        """Whether nothing that runs between two calls writes to `value`, apart from the calls `but_by`."""
+        first, last = self.order[after], self.order[until]
+        return not any(
+            first < self.order[call] < last and call not in but_by and self._root(written) is self._root(value)
+            for call, written in self.writes
+        )
+
+    def replace(self, old: fx.Node, new: fx.Node) -> None:
+        """`new` runs where `old` did and stands for its value."""
+        self.order[new] = self.order[old]
+        self._join(new, old)
+
+    def _join(self, a: fx.Node, b: fx.Node) -> None:
+        if self._root(a) is not self._root(b):
+            self.shares[self._root(a)] = self._root(b)
+
+    def _root(self, node: fx.Node) -> fx.Node:
+        while node in self.shares:
+            node = self.shares[node]
+        return node
+
+    def _written(self, node: fx.Node) -> list[fx.Node]:
+        """What a call may write to, of its arguments."""
+        called, given = kind(self.net, node), node.all_input_nodes
+        match node.op:
+            case "call_method":
+                writes = called.endswith("_")
+            case "call_function" if _is_known(called) and "out" not in node.kwargs:
+                writes = _is_inplace(node)
+            case "call_module" if called is LCCL or (called is not None and called.__module__.startswith("torch.nn.")):
+                writes = getattr(self.net.get_submodule(str(node.target)), "inplace", False)
+            case "call_function" | "call_module":
+                return given
+            case _:
+                return []
+        return given[:1] if writes else []
+
+
+def _is_known(function: Any) -> bool:
+    """Whether it is of PyTorch or Python, which write to their first argument or to none."""
+    home = (function.__module__ or "torch").partition(".")[0]
+    return function is inplace or home in ("torch", "_operator", "builtins", "math")
+
+
+def _is_inplace(node: fx.Node) -> bool:
+    function: Any = node.target
+    if function in (inplace, operator.setitem) or function.__name__.endswith("_"):
+        return True
+    names = getattr(getattr(function, "__code__", None), "co_varnames", ())
+    return "inplace" in names and bool(arguments(node)["inplace"])

@@ -1,0 +1,154 @@
+"""Train and evaluate an image classifier; knows nothing of layers."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from .epochwise import Epochwise
+from .first_batch import initialise_from
+from .param_groups import param_groups
+from .penalty import GatePenalty
+from .processes import mean_over_processes, share_from_first
+from .tally import Tally
+
+
+class Classifier(Epochwise, pl.LightningModule):
+    """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
+
+    `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
+    and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
+    on, and logged beside the loss, not in it. Raises ValueError when the loss is no number, and before a checkpoint
+    would be written of weights that are none.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Scheduler],
+        penalty: GatePenalty | None = None,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
+        self.net = net
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.label_smoothing, self.penalty = label_smoothing, penalty
+        self.train_tally, self.eval_tally, self.penalty_tally = Tally(1), Tally(1, 5), Tally()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        step = self.global_step
+        self.schedule.step_update(step)
+        images, labels = batch
+        if step == 0 and batch_idx == 0:
+            initialise_from(images, self.net)
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.train_tally.add(loss, logits.detach(), labels)
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if every and (step + 1) % every == 0 and not self.trainer.fit_loop._should_accumulate():
+            self._log_step(loss)
+        if self.penalty:
+            penalty = self.penalty.take()
+            self.penalty_tally.add(penalty, logits.detach(), labels)
+            return loss + penalty
+        return loss
+
+    def _log_step(self, loss: Tensor) -> None:
+        """Straight to the loggers: self.log costs as much as a small network's step."""
+        loss = loss.detach().float()
+        mean_over_processes(loss)  # so that all of them stop where one has no number
+        self._require_number(loss.item())
+        values = {"train/loss_step": loss.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step + 1)
+
+    def _require_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            self._stop_diverging(f"the training loss is {loss}")
+
+    def _stop_diverging(self, what: str) -> NoReturn:
+        kept = " (finished epochs are kept in run_dir/last.ckpt)" if self.current_epoch else ""
+        raise ValueError(
+            f"{what} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
+            f"optimizer.lr or lengthen scheduler.warmup_epochs{kept}"
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not all(weights.isfinite().all() for weights in self.parameters()):
+            self._stop_diverging("the weights are no numbers")
+        checkpoint["train_sums"] = [self.train_tally.sums(), self.penalty_tally.sums()]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.train_tally.earlier, self.penalty_tally.earlier = checkpoint["train_sums"]
+
+    def on_train_epoch_end(self) -> None:
+        totals = self.train_tally.close()
+        self._require_number(totals["loss"])  # before the checkpoint of this epoch is written
+        values = {"train/loss": totals["loss"], "train/top1": totals["top1"]}
+        if self.penalty:
+            values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
+        self.log_dict(values, logger=False)
+        # Straight to the loggers: Lightning would do it after the checkpoint is written, and a run that goes on from
+        # there never repeats them.
+        for logger in self.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
+        # BatchNorm's statistics are each process's own until the next step: test what the checkpoint keeps.
+        share_from_first(self.net.buffers())
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        number = len(labels)  # 0 where only other processes have images left
+        logits = self.net(images) if number else images.new_zeros(0, 1)
+        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
+        self.eval_tally.add(loss, logits, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, part: str) -> None:
+        totals = self.eval_tally.close().items()
+        self.log_dict({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in totals})
+
+    def configure_optimizers(self) -> Optimizer:
+        defaults = self.make_optimizer(self.net.parameters()).defaults
+        optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
+        # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
+        self.schedule = self.make_scheduler(optimizer, *self._num_steps())
+        return optimizer
+
+    def _num_steps(self) -> tuple[int, int]:
+        """Optimizer steps of the run and of an epoch, whose last step takes the batches that remain."""
+        trainer = self.trainer
+        for name in ("max_epochs", "max_steps", "limit_train_batches"):
+            if getattr(trainer, name) == 0:
+                raise ValueError(f"trainer.{name}=0: there would be nothing to train; it must be at least 1")
+        trainer.fit_loop.setup_data()  # where max_epochs is -1, Lightning does not look at the data before
+        num_steps = trainer.estimated_stepping_batches
+        if num_steps == math.inf:
+            raise ValueError(
+                f"trainer.max_epochs={trainer.max_epochs}: without an end there is no learning-rate schedule; "
+                "set trainer.max_epochs, or trainer.max_steps"
+            )
+        return int(num_steps), math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

@@ -1,0 +1,167 @@
+"""Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from conf.launch import FOLDER, near_matches
+from conf.targets import require_own_targets
+from models.build import Input, build, paper_input
+from models.cost import count
+from models.inference.deploy import deploy
+from models.inference.gate_choice import choose
+from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from scripts.benchmarks.gated_layers import Row, compare, row, threshold
+from scripts.benchmarks.side_by_side import pair
+
+BATCH = {224: 8, 32: 128}  # images at once, by their size
+TIMED_BATCHES = 8  # of a run's test set
+
+
+def require_gates(name: str) -> None:
+    """ValueError where the preset `name` has no gates to close."""
+    if getattr(_preset(name)["layer"].func, "is_gated", False):
+        return
+    gated = sorted(path.stem for path in (FOLDER / "model").glob("*_lccl.yaml"))
+    raise ValueError(f"benchmark.networks=[{name}]: a network without gates{near_matches(f'{name}_lccl', gated)}")
+
+
+def _preset(name: str) -> dict[str, Any]:
+    config = OmegaConf.to_container(compose("train", [f"model={name}"]).model, resolve=True)
+    return instantiate(config, _convert_="all")
+
+
+def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
+    """The preset `name`, untrained, on noise, its gates moved so that each closes the share `zeros` of positions."""
+    parts = _preset(name)
+    size = paper_input(parts["backbone"])
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(BATCH[size.size], *size.shape, generator=generator).to(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
+    gated = build(**parts, data=size).net
+    calibrate(plain, images)
+    calibrate(gated, images)
+    skipping = deploy(gated)
+    close_gates(skipping, images, zeros)
+    return [_row(name, deploy(plain), skipping, [images], "random", repeats)]
+
+
+def trained_rows(folder: Path, repeats: int) -> list[Row]:
+    """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
+    record = json.loads((folder / "result.json").read_text())
+    described = {part: record["config"][part] for part in ("model", "data")}
+    require_own_targets(described, f"{folder / 'result.json'}")
+    parts = instantiate(described, _convert_="all")
+    data = parts["data"]
+    size = Input(data.num_classes, data.input_size, data.channels)
+    gated = build(**parts["model"], data=size).net
+    state = torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    gated.load_state_dict({name.removeprefix("net."): tensor for name, tensor in state.items()})
+    plain = build(parts["model"]["backbone"], nn.Conv2d, parts["model"]["scope"], size).net
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)  # says where to
+    data.setup("test")
+    batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
+    images = [batch for batch, _ in batches]
+    calibrate(plain, images[0])
+    skipping = deploy(gated)
+    found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
+    found |= {"top1": record["top1"], "top1_deployed": _top1(skipping, batches)}
+    return [found, *_layer_rows(folder.name, skipping, images[0], repeats)]
+
+
+def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
+    """Times on the first few of `batches`, zero fractions over all of them."""
+    if not _gated(skipping):
+        raise ValueError(f"{name}: no gate of this network can skip; choose a run with model/layer=lccl, shared gates")
+    shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
+    choices = choose(skipping, batches[0])
+    macs = {choice.name: choice.macs for choice in choices}
+    zeros = zero_fractions(skipping, batches)
+    closed = sum(zeros[name] * macs[name] for name in macs)
+    theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
+    few = batches[:TIMED_BATCHES]
+    times = pair(lambda: [dense(images) for images in few], lambda: [skipping(images) for images in few], repeats)
+    product = copy.deepcopy(skipping)
+    for layer in _gated(product).values():
+        layer.skips = False
+    beside_itself = pair(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
+    own = {"layers_skipping": sum(choice.skips for choice in choices), "over_dense_product": beside_itself.ratio}
+    fraction = closed / sum(macs.values())
+    return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | own
+
+
+def _layer_rows(name: str, deployed: nn.Module, images: Tensor, repeats: int) -> list[Row]:
+    """Each gated layer on what it sees of `images`."""
+    rows: list[Row] = []
+
+    def watch(layer_name: str, layer: FusedGatedConv):
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
+
+        return layer.register_forward_pre_hook(hook)
+
+    handles = [watch(*named) for named in _gated(deployed).items()]
+    deployed(images)
+    for handle in handles:
+        handle.remove()
+    return rows
+
+
+def calibrate(net: nn.Module, images: Tensor) -> None:
+    """Running statistics of every BatchNorm those of `images`, so that an untrained network's values stay finite."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    net.train()(images)
+    net.eval()
+
+
+def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
+    """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
+
+    def move(layer: FusedGatedConv, inputs: tuple) -> None:
+        layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
+
+    handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
+    deployed(images)
+    for handle in handles:
+        handle.remove()
+
+
+def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+    """Of each gated convolution, over all images."""
+    layers = _gated(deployed)
+    zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
+
+    def watch(name: str, layer: FusedGatedConv):
+        def hook(module: nn.Module, inputs: tuple) -> None:
+            gate = layer.gate(inputs[0])
+            zeros[name] += int((gate == 0).sum())
+            elements[name] += gate.numel()
+
+        return layer.register_forward_pre_hook(hook)
+
+    handles = [watch(name, layer) for name, layer in layers.items()]
+    for images in batches:
+        deployed(images)
+    for handle in handles:
+        handle.remove()
+    return {name: zeros[name] / elements[name] for name in layers}
+
+
+def _gated(deployed: nn.Module) -> dict[str, FusedGatedConv]:
+    return {name: module for name, module in deployed.named_modules() if isinstance(module, FusedGatedConv)}
+
+
+def _top1(net: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+    hits = sum(int((net(images).argmax(1) == labels).sum()) for images, labels in batches)
+    return 100 * hits / sum(len(labels) for _, labels in batches)

@@ -1,0 +1,72 @@
+"""Our side of a published accuracy: the mean over the runs of its recipe that are kept in results/."""
+
+import json
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from hydra import compose
+
+from conf.identity import NOT_PART, identifying
+from conf.run import plain_config
+from scripts.published.rows import Row
+
+RESULTS = Path(__file__).parents[2] / "results"
+EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
+# Beside what does not identify a run at all: what a recipe leaves to whoever runs it.
+FREE = {f"trainer.{key}" for key in ("precision", "accelerator", "devices", "num_nodes", "strategy", "deterministic")}
+FREE |= {"seed", "channels_last", "compile"}
+
+
+def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
+    """The mean of the row's quantity over the runs of its recipe, whatever their seeds; None where there is none."""
+    if row.experiment is None or not (found := _runs_of(row, runs)):
+        return None
+    return row.times * fmean(_quantity(run, row.quantity) for run in found)
+
+
+def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    text = (EXPERIMENTS / f"{row.experiment}.yaml").read_text()
+    on_same_data = [run for run in runs if f"override /data: {run['data']}\n" in text]
+    if not on_same_data:  # the usual case: nothing need be composed
+        return []
+    size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
+    wanted = _recipe(f"experiment={row.experiment}", *row.network, *size)
+    return [run for run in on_same_data if follows(run["config"], wanted)]
+
+
+@cache
+def _recipe(*overrides: str) -> dict[str, Any]:
+    return plain_config(compose("train", [*overrides, "run_dir=here"]))
+
+
+def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a run of `config` followed the recipe of `wanted`, on whatever machine and with whatever seed.
+
+    The record of an older version may lack what has come since: a null, a zero and, in the data, any value are as
+    good as no key.
+    """
+    data, wanted_data = config["data"], wanted["data"]
+    shared = (data.keys() & wanted_data.keys()) - {key for key in data if f"data.{key}" in NOT_PART}
+    return _decided(config) == _decided(wanted) and all(data[key] == wanted_data[key] for key in shared)
+
+
+def _decided(config: dict[str, Any]) -> dict[str, Any]:
+    leaves = identifying(config)
+    return {key: leaves[key] for key in leaves if leaves[key] and key not in FREE and not key.startswith("data.")}
+
+
+def _quantity(run: dict[str, Any], quantity: str) -> float:
+    match quantity:
+        case "top1_error" | "top5_error":
+            return 100 - run[quantity.removesuffix("_error")]
+        case "reduction":
+            return 100 * (1 - run["macs_effective"] / run["baseline_macs"])
+    return run[quantity]
+
+
+def finished_runs(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The result of every run that is kept in `folder`."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+    return [run for run in found if "config" in run and "top1" in run]
