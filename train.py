@@ -10,7 +10,7 @@ from conf import binding, present
 from conf.launch import launch
 from conf.logs import log_to_stderr
 from conf.run import Run, attempt, claim, finished, plain_config, settle
-from conf.run_directory import RESULT
+from models.run_directory import RESULT
 
 if TYPE_CHECKING:
     from models.build import Built

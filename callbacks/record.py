@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.identity import identifying
-from conf.run_directory import CONFIG, RESULT, read, write_whole
+from models.run_directory import CONFIG, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]

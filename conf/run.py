@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.identity import differences, digest, flatten, identifying
 from conf.logs import is_first_process
-from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
+from models.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 PARTS = ("backbone", "layer", "scope")

@@ -9,12 +9,12 @@ ROOT = Path(__file__).parents[1]
 OWN = {"train", "conf", "models", "data", "callbacks", "scripts"}
 # Import direction: what each place may import of this project, by longest prefix.
 MAY_IMPORT = {
-    "conf": {"conf"},
+    "conf": {"conf", "models.run_directory"},
     "models/layers": {"models.geometry"},
     "models/backbones": {"models.backbones", "models.layers", "models.geometry", "models.meta"},
     "models": {"models"},
     "data": {"data"},
-    "callbacks": {"callbacks", "models", "conf.identity", "conf.run_directory"},
+    "callbacks": {"callbacks", "models", "conf.identity"},
     "scripts": {"conf", "models", "data", "callbacks", "train", "scripts"},
     "train.py": {"conf", "models", "callbacks"},
 }
