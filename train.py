@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding, present
+from conf import binding
 from conf.launch import launch
 from conf.logs import log_to_stderr
 from conf.run import Run, attempt, claim, finished, plain_config, settle
 from conf.run_directory import RESULT
+from data import absent
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -26,7 +27,7 @@ def main(config: DictConfig) -> None:
     if result:
         print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
     else:
-        present.require(run.config["data"])
+        absent.require(run.config["data"])
         with attempt(run):
             result = train(run)
         gc.unfreeze()

@@ -1,4 +1,4 @@
-"""The folder that data sets live in."""
+"""Download a data set, in one process at a time."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,13 +7,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from data.absent import Expected
+
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def alone(root: Path, name: str) -> Iterator[None]:
-    """One process at a time inside, of all that make the data set `name` in `root`; the others wait."""
-    lock = FileLock(root / f".{name}.lock")  # of the system: it ends with the process, however that ends
+    """Inside is one process at a time of all those that make the data set `name` in `root`; the others wait."""
+    lock = FileLock(root / f".{name}.lock")  # the system drops it when the process ends, however it ends
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -25,24 +27,17 @@ def alone(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def download(fetch: Callable[[], None], root: Path, name: str, layout: str, size: str) -> None:
-    """Have `fetch` download what is missing of the data set `name`, of `size`, into `root`; in one process at a time.
+def download(fetch: Callable[[], None], root: Path, name: str, expected: Expected) -> None:
+    """Have `fetch` download what is missing of the data set `name` into `root`, in one process at a time.
 
     Raises FileNotFoundError before that where `root` does not exist (it may be misspelt), OSError where the
-    download fails; both messages say which files, `layout`, are expected.
+    download fails; both messages say what is `expected`.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"{no_folder(root)} to read {name} from. Set data.root (or the environment variable DATA_ROOT) to the "
-            f"folder that holds {layout}, or make it (mkdir -p {root}) and run again to download into it ({size})"
-        )
+    expected.require(root)
     try:
         with alone(root, name):
             fetch()
     except (OSError, RuntimeError) as error:  # torchvision raises both
-        raise OSError(f"{name} is not in {root} and could not be downloaded ({error}); put {layout} there") from error
-
-
-def no_folder(root: Path) -> str:
-    """What is wrong with a `root` that is no folder."""
-    return f"{root} is a file, not a folder" if root.is_file() else f"no folder {root}"
+        raise OSError(
+            f"{name} is not in {root} and could not be downloaded ({error}); put it there:\n{root}/\n{expected.tree}"
+        ) from error
