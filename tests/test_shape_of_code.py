@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "callbacks": {"callbacks", "models", "conf.identity", "conf.run_directory"},
     "scripts": {"conf", "models", "data", "callbacks", "train", "scripts"},
-    "train.py": {"conf", "models", "callbacks"},
+    "train.py": {"conf", "models", "data.absent", "callbacks"},
 }
 FILES = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] in OWN | {"train.py", "tests"}]
 SOURCES = [path for path in FILES if path.relative_to(ROOT).parts[0] != "tests"]
