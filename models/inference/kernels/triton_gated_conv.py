@@ -143,8 +143,7 @@ def _convolve(
     x, weight, bias, scale, shift, residual, out, gates, listed, count, positions, h, w, ho, wo,
     c: tl.constexpr, t: tl.constexpr, groups: tl.constexpr, kh: tl.constexpr, kw: tl.constexpr,
     sh: tl.constexpr, sw: tl.constexpr, dh: tl.constexpr, dw: tl.constexpr, ph: tl.constexpr, pw: tl.constexpr,
-    inner_relu: tl.constexpr, with_relu: tl.constexpr,
-    block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
+    inner_relu: tl.constexpr, with_relu: tl.constexpr, block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """Neighbouring programs take the same positions, so that windows are read from the cache."""
     blocks: tl.constexpr = (t // groups + wide - 1) // wide  # of one group's output channels
