@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 from callbacks import record
 from conf import binding
 from conf.launch import launch
-from conf.logs import log_to_stderr
 from conf.run import Run, attempt, claim, finished, plain_config, settle
 from data import absent
 from models.run_directory import RESULT
@@ -45,7 +44,6 @@ def train(run: Run) -> record.Record | None:
 
     from models.build import Input, build
 
-    log_to_stderr()
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
