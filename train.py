@@ -9,8 +9,8 @@ from callbacks import record
 from conf import binding
 from conf.launch import launch
 from conf.run import Run, attempt, claim, finished, plain_config, settle
-from conf.run_directory import RESULT
 from data import absent
+from models.run_directory import RESULT
 
 if TYPE_CHECKING:
     from models.build import Built

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.identity import differences, identifying
 from conf.logs import is_first_process
-from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 from conf.run_name import directory_name, run_names
+from models.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 EPOCHS = "trainer.max_epochs"

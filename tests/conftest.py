@@ -1,5 +1,7 @@
 """What all tests share: one thread each, and the real configuration composed as the command line would."""
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,19 +44,25 @@ def _one_thread() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def composed() -> Callable[..., DictConfig]:
-    """composed("model=resnet20", ..., config="train"): what Hydra makes of these overrides."""
+@functools.cache
+def _composed_once(config: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Hydra takes about 70 ms for each, and many tests look at the same configuration; nothing is resolved yet."""
     schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return compose(config, list(overrides))
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., DictConfig]:
+    """composed("model=resnet20", ..., config="train"): what Hydra makes of these overrides, a copy for each caller."""
 
     def compose_(*overrides: str, config: str = "train") -> DictConfig:
-        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-            return compose(config, list(overrides))
+        return copy.deepcopy(_composed_once(config, overrides))
 
     return compose_
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plain(composed: Callable[..., DictConfig]) -> Callable[..., dict[str, Any]]:
     """As `composed`, resolved to plain values, without what still needs a value."""
 

@@ -7,6 +7,9 @@ from torch import nn
 from models.cost import count
 from models.layers.bottleneck import Bottleneck
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"bottleneck": lambda m, n, taps, groups: groups > 1}
+
 
 def test_costs_its_formula() -> None:
     """m r at input size, k^2 r^2 + r n at output size."""

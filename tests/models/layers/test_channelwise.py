@@ -8,6 +8,12 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.channelwise import ChannelConv, ChannelWise, GroupChannelWise
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {
+    "channelwise": lambda m, n, taps, groups: groups > 1 or m % n,
+    "group_channelwise": lambda m, n, taps, groups: groups > 1 or m % 2 or n % 2,
+}
+
 
 def along_channels(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """TensorFlow's SAME: x (N, C, H, W), weight (kernels, length) -> the maps of each kernel, kernel by kernel."""

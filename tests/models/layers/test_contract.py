@@ -1,8 +1,12 @@
 """The contract of models/layers, for every layer in conf/model/layer: a drop-in for nn.Conv2d."""
 
 import copy
+import functools
 import itertools
+import math
 import re
+from collections.abc import Callable
+from importlib import import_module
 
 import pytest
 import torch
@@ -27,18 +31,40 @@ UNUSUAL = [
 REFUSAL = re.compile(r"\w+=.*; nearest: .+")
 
 
+@pytest.fixture(scope="module")
+def configured(composed) -> Callable[[str], functools.partial[nn.Module]]:
+    """configured("sic"): the layer as its YAML configures it."""
+    return functools.cache(lambda layer: instantiate(composed(f"model/layer={layer}").model.layer, _convert_="all"))
+
+
+def refuses(layer: str, module: str, conv: nn.Conv2d) -> bool:
+    """Whether `layer` of `module` has to refuse to stand for `conv`.
+
+    REFUSES in the test of that module has a rule for each layer that refuses some of the convolutions here; a layer
+    without a rule must take them all.
+    """
+    package, name = module.rsplit(".", 1)
+    tests = import_module(f"tests.models.layers.test_{name}") if package == "models.layers" else None
+    rule = getattr(tests, "REFUSES", {}).get(layer)
+    return bool(rule and rule(conv.in_channels, conv.out_channels, math.prod(conv.kernel_size), conv.groups))
+
+
 @pytest.fixture
-def make(composed):
-    """make("sic", 8, 16, 3, ...): a layer as its YAML configures it; None where it refuses, as the contract asks."""
+def make(configured):
+    """make("sic", 8, 16, 3, ...): a layer as its YAML configures it; None where it refuses, as it has to."""
 
     def make_(layer: str, *arguments) -> nn.Module | None:
-        partial = instantiate(composed(f"model/layer={layer}").model.layer, _convert_="all")
+        partial = configured(layer)
+        expected = refuses(layer, partial.func.__module__, nn.Conv2d(*arguments))
         try:
-            return partial(*arguments)
+            made = partial(*arguments)
         except ValueError as error:
             refusal = str(error)
-        assert REFUSAL.fullmatch(refusal), refusal
-        return None
+            assert expected, refusal
+            assert REFUSAL.fullmatch(refusal), refusal
+            return None
+        assert not expected
+        return made
 
     return make_
 
@@ -49,11 +75,12 @@ def test_shape_gradients_and_cost(make, layer: str, kernel, stride: int, channel
     module, conv = make(layer, *arguments), nn.Conv2d(*arguments)
     if module is None:
         return
-    for size in ((13, 16), (12, 9)):
+    for size in ((12, 9), (13, 16)):
         x = torch.randn(4, channels[0], *size)
-        assert module(x).shape == conv(x).shape
-        assert count(module, x.shape[1:]).macs_by_operators == 0  # and raises where the two counts of one differ
-    module(x).square().sum().backward()
+        y = module(x)
+        assert y.shape == conv(x).shape
+    assert count(module, x.shape[1:]).macs_by_operators == 0  # and raises where the two counts of one differ
+    y.square().sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

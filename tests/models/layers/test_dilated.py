@@ -7,6 +7,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.dilated import Dilated
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"dilated": lambda m, n, taps, groups: taps == 1}
+
 
 @pytest.mark.parametrize(("stride", "padding", "rate"), [(1, 1, 2), (2, 1, 2), (1, 0, 3), (1, 1, 1)])
 def test_is_the_kernel_with_zeros_between_its_taps(stride: int, padding: int, rate: int) -> None:

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.fire import Fire
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"fire": lambda m, n, taps, groups: groups > 1}
+
 GEOMETRIES = [(3, 1, 1), (3, 2, 1), (3, 1, 0), (5, 2, 2), (1, 2, 0), (2, 1, 0), (4, 2, 1), (3, 1, 2, 2)]
 SQUEEZENET = [  # fire2 to fire9 of version 1.0
     (96, 128, 11_920),

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.shift import Shift
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"shift": lambda m, n, taps, groups: groups > 1 or n < taps}
+
 GEOMETRIES = [
     (3, 1, 1),
     (3, 2, 1),

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.shuffle_unit import ShuffleUnit
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"shuffle_unit": lambda m, n, taps, groups: groups > 1 or m % 2 or n % 2}
+
 
 @pytest.mark.parametrize("cardinality", [1, 2, 3])
 def test_is_the_branch_written_out(cardinality: int) -> None:

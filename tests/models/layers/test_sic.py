@@ -1,5 +1,6 @@
 """SIC: Algorithm 3 of arXiv:1608.04337 written out, and its limits."""
 
+import math
 from functools import partial
 
 import pytest
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.sic import SIC
 from models.layers.subdivided import Subdivided
+
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"sic_subdivided": lambda m, n, taps, groups: groups > 1 or math.gcd(m, n) == 1}
 
 
 def test_is_algorithm_3_in_float64() -> None:

@@ -1,5 +1,6 @@
 """The spatial bottleneck: its pipeline written out, the 1x1 special case, its cost."""
 
+import math
 from functools import partial
 
 import pytest
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from models.cost import count
 from models.layers.spatial_bottleneck import SpatialBottleneck
 from models.layers.subdivided import Subdivided
+
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"spatial_bottleneck_subdivided": lambda m, n, taps, groups: groups > 1 or math.gcd(m, n) == 1}
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -11,6 +11,9 @@ from torch import nn
 from models.cost import count
 from models.layers.subdivided import Subdivided
 
+# What the layer has to refuse (test_contract.py), by in_channels, out_channels, places of the kernel and groups.
+REFUSES = {"subdivided": lambda m, n, taps, groups: groups > 1 or math.gcd(m, n) == 1}
+
 # grid, window, out_channels: the paper's 2-D, 3-D and 4-D; whole and partial windows; more and fewer outputs.
 GRIDS = [
     ((4, 4), (2, 4), 16),

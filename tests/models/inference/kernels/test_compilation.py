@@ -200,7 +200,7 @@ def test_does_without_a_compiler_and_says_so_once(command: str, cache: Path, mon
     monkeypatch.setenv("CC", command)
     a = make()
     for _ in range(3):
-        assert torch.equal(gated_conv.gated_conv2d(*a), gated_conv.portable(*a))
+        assert torch.equal(gated_conv.gated_conv2d(a), gated_conv.portable(a))
     assert caplog.messages == [f"gated convolutions run as plain PyTorch, slower: {FAILURES[command]}{FIX}"]
     assert list(cache.iterdir()) == []
 
