@@ -47,7 +47,7 @@ def train(run: Run) -> record.Record | None:
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
-    built = build(**config["model"], data=Input(data.num_classes, data.input_size, data.channels))
+    built = build(**config["model"], input=Input(data.num_classes, data.input_size, data.channels))
     return fit(run, config, built)
 
 

@@ -42,19 +42,19 @@ def build(
     backbone: Backbone,
     layer: Layer,
     scope: Scope,
-    data: Input,
+    input: Input,
     *,
     budget_macs: float | None = None,
     budget_ratio: float | None = None,
 ) -> Built:
-    """Make `backbone` for `data`, replace by `layer` the convolutions that `scope` selects, initialise.
+    """Make `backbone` for `input`, replace by `layer` the convolutions that `scope` selects, initialise.
 
     With `budget_macs`, or `budget_ratio` (the baseline's MACs divided by it), the layer's knob is set so that
     the network comes closest to that many MACs an image, from below.
     """
-    net = backbone(num_classes=data.num_classes, input_size=data.size, in_channels=data.channels)
-    baseline = count(net, data.shape)
-    found = survey(net, scope, (1, *data.shape))
+    net = backbone(num_classes=input.num_classes, input_size=input.size, in_channels=input.channels)
+    baseline = count(net, input.shape)
+    found = survey(net, scope, (1, *input.shape))
     choice, layers = None, {place.name: layer for place in found.places}
     budget = _budget(budget_macs, budget_ratio, baseline.macs)
     if budget:
@@ -65,7 +65,7 @@ def build(
     if made_by(layer) is not nn.Conv2d:  # the baseline may have nothing to replace
         require_a_replacement(swaps)
     initialise(net)
-    return Built(net, swaps, count(net, data.shape), baseline, choice)
+    return Built(net, swaps, count(net, input.shape), baseline, choice)
 
 
 def _budget(macs: float | None, ratio: float | None, baseline: int) -> float | None:

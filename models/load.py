@@ -53,7 +53,7 @@ def load_run(run_dir: str | Path) -> LoadedRun:
     parts = model_parts(config, str(directory))
     try:
         with torch.random.fork_rng([]):  # the weights at the start are random, and replaced
-            net = build(**parts, data=images).net
+            net = build(**parts, input=images).net
     except TypeError as error:
         raise ValueError(
             f"{directory} holds a network with arguments that this code does not know ({error}); {advice}"

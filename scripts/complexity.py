@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
     shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])
     try:
         with torch.device("meta"):
-            built = build(**model, data=shape)
+            built = build(**model, input=shape)
     except ValueError as refusal:
         if config.format != CountFormat.row:
             raise

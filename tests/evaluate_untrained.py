@@ -20,7 +20,7 @@ def main(config: DictConfig) -> None:
     pl.seed_everything(1)
     data = instantiate(config.data, _convert_="all")
     model = instantiate(config.model, _convert_="all")
-    built = build(**model, data=Input(data.num_classes, data.input_size, data.channels))
+    built = build(**model, input=Input(data.num_classes, data.input_size, data.channels))
     trainer = instantiate(config.trainer, logger=False, enable_progress_bar=False, default_root_dir=config.run_dir)
     parts = {"optimizer": instantiate(config.optimizer), "scheduler": instantiate(config.scheduler)}
     measured = trainer.test(Classifier(built.net.eval(), **parts), data, verbose=False)[0]

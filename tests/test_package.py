@@ -89,7 +89,7 @@ def test_the_example_of_its_readme_runs_in_another_folder(wheel: Path, tmp_path:
 
 def test_it_works_in_another_folder(wheel: Path, plain: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     config = plain("model=resnet20_lccl", "model.backbone.depth=8", "data=digits")
-    net = build(**instantiate(config["model"], _convert_="all"), data=Input(10, 16, 1)).net.eval()
+    net = build(**instantiate(config["model"], _convert_="all"), input=Input(10, 16, 1)).net.eval()
     state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(json.dumps(config))

@@ -50,7 +50,7 @@ def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
     images = torch.randn(BATCH[size.size], *size.shape, generator=generator).to(memory_format=torch.channels_last)
     torch.manual_seed(0)
     plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
-    gated = build(**parts, data=size).net
+    gated = build(**parts, input=size).net
     calibrate(plain, images)
     calibrate(gated, images)
     skipping = deploy(gated)

@@ -42,7 +42,7 @@ def network_cost(network: tuple[str, ...], input_size: int | None = None, num_cl
     with torch.device("meta"):
         if made_by(model["layer"]) is nn.Conv2d:  # as it is: no need to rebuild it and count it again
             return count(_as_it_is(model["backbone"], shape), shape.shape)
-        return build(**model, data=shape).cost
+        return build(**model, input=shape).cost
 
 
 def _as_it_is(backbone: Callable[..., nn.Module], shape: Input) -> nn.Module:

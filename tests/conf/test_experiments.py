@@ -35,7 +35,7 @@ def test_takes_a_step(plain, name: str) -> None:
     config = plain(f"experiment={name}", "run_dir=here")
     data, size = config["data"], min(config["data"]["input_size"], SMALL)
     parts = instantiate({key: config[key] for key in ("model", "optimizer", "scheduler")}, _convert_="all")
-    net = build(**parts["model"], data=Input(data["num_classes"], size, data["channels"])).net
+    net = build(**parts["model"], input=Input(data["num_classes"], size, data["channels"])).net
     optimizer = parts["optimizer"](param_groups(net, config["optimizer"]["lr"], config["optimizer"]["weight_decay"]))
     epochs = config["trainer"]["max_epochs"]
     parts["scheduler"](optimizer, epochs * STEPS_AN_EPOCH, STEPS_AN_EPOCH).step_update(0)

@@ -54,7 +54,7 @@ PAPER = [
 def test_presets_meet_the_papers_totals(composed, preset: str, macs: float, tolerance: float) -> None:
     model = instantiate(composed(f"model={preset}", config="complexity").model, _convert_="all")
     with torch.device("meta"):
-        built = build(**model, data=paper_input(model["backbone"]))
+        built = build(**model, input=paper_input(model["backbone"]))
     assert (1 - tolerance) * macs <= built.cost.macs <= macs * 1.001
     if built.choice:
         assert built.cost.macs <= built.choice.budget

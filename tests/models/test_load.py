@@ -29,7 +29,7 @@ def config(plain: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture
 def net(config: dict[str, Any]) -> nn.Module:
-    return build(**instantiate(config["model"], _convert_="all"), data=Input(10, 16, 1)).net
+    return build(**instantiate(config["model"], _convert_="all"), input=Input(10, 16, 1)).net
 
 
 def written(folder: Path, config: dict[str, Any], net: nn.Module, **changed: Any) -> Path:
@@ -68,7 +68,7 @@ def test_the_network_its_input_and_its_configuration_come_back(config, net, tmp_
 def test_nested_layers_budgets_and_scopes_are_built_again(model: list[str], plain, tmp_path: Path) -> None:
     config = plain(*model, "data=fake")
     images = Input(*(config["data"][name] for name in ("num_classes", "input_size", "channels")))
-    net = build(**instantiate(config["model"], _convert_="all"), data=images).net
+    net = build(**instantiate(config["model"], _convert_="all"), input=images).net
     loaded = load_run(written(tmp_path, config, net)).net
     assert str(loaded) == str(net.eval())
     assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), net.parameters(), strict=True))

@@ -31,7 +31,7 @@ def trained_a_step(built: Built, size: int, device: str) -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_layer_trains_a_step(composed, layer: str) -> None:
     choice = ("model/backbone=resnet20", "model.backbone.depth=8", f"model/layer={layer}")
-    built = build(**instantiate(composed(*choice).model, _convert_="all"), data=Input(7, 16, 3))
+    built = build(**instantiate(composed(*choice).model, _convert_="all"), input=Input(7, 16, 3))
     assert any(swap.replaced for swap in built.swaps) == (layer != "conv")
     trained_a_step(built, 16, "cpu")
 
@@ -50,7 +50,7 @@ def test_the_networks_of_the_libraries_reach_every_parameter(composed, backbone:
     choice = (f"model/backbone={backbone}", f"model/layer={layer}", *OWN.get((backbone, layer), []))
     model = instantiate(composed(*choice).model, _convert_="all")
     with torch.device("meta"):
-        built = build(**model, data=Input(7, 32, 3))
+        built = build(**model, input=Input(7, 32, 3))
     assert any(swap.replaced for swap in built.swaps)
     trained_a_step(built, 32, "meta")
 
@@ -109,7 +109,7 @@ def test_no_layer_makes_a_network_dearer_in_silence(composed, network: str) -> N
         model = instantiate(composed(*overrides, "model/scope=inner").model, _convert_="all")
         try:
             with torch.device("meta"):
-                built = build(**model, data=paper_input(model["backbone"]))
+                built = build(**model, input=paper_input(model["backbone"]))
         except ValueError as refusal:
             refused[layer] = str(refusal)
         else:

@@ -23,7 +23,7 @@ PAPER = [
 def test_totals_within_two_per_cent(composed, preset: str, macs: float) -> None:
     model = instantiate(composed(f"model={preset}", config="complexity").model, _convert_="all")
     with torch.device("meta"):
-        cost = build(**model, data=paper_input(model["backbone"])).cost
+        cost = build(**model, input=paper_input(model["backbone"])).cost
     assert cost.macs == pytest.approx(macs, rel=0.02)
     if preset == "factorized_470m":
         assert cost.params == pytest.approx(2.8e6, rel=0.02)

@@ -62,7 +62,7 @@ def test_ghost_vgg_counts(ratio: int, kernel: int, params: int, macs: int, ghost
 def test_ghost_resnets_are_rebuilt_resnets(composed, overrides, params: int, without: int, macs: int) -> None:
     model = instantiate(composed(*overrides, config="complexity").model, _convert_="all")
     with torch.device("meta"):
-        cost = build(**model, data=paper_input(model["backbone"])).cost
+        cost = build(**model, input=paper_input(model["backbone"])).cost
     assert (cost.params, without_norms(cost), cost.macs) == (params, without, macs)
 
 

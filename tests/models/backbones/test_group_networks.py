@@ -27,7 +27,7 @@ def built(composed):
     def built_(preset: str, *overrides: str) -> Built:
         model = instantiate(composed(f"model={preset}", *overrides).model, _convert_="all")
         with torch.device("meta"):
-            return build(**model, data=paper_input(model["backbone"]))
+            return build(**model, input=paper_input(model["backbone"]))
 
     return built_
 
