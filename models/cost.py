@@ -24,15 +24,16 @@ from .macs import Shape, conv_macs, conv_transpose_macs, linear_macs
 from .meta import run_on_meta
 from .watch import watched
 
-# FLOPs of PyTorch's operators from arguments and output: the formulas of torch's counter, and products that it lacks.
-# An operator of ours brings its formula when the module that defines it is imported.
+# Formulas for the FLOPs of PyTorch's operators, by name, from their arguments and output: those of torch's counter, and
+# products that it lacks. Other operators, ours among them, register their formula with torch's counter when they are
+# defined, perhaps after this file is imported.
 FLOPS: dict[str, Callable[..., int]] = {str(operator): formula for operator, formula in flop_registry.items()} | {
     "aten.addbmm": lambda addend, left, right, **others: 2 * left.numel() * right.shape[2],
     "aten.mv": lambda matrix, vector, **others: 2 * matrix.numel(),
     "aten.addmv": lambda addend, matrix, vector, **others: 2 * matrix.numel(),
     "aten.dot": lambda left, right, **others: 2 * left.numel(),
 }
-# No arithmetic: views, allocation and bookkeeping, which would only hide the rest of the list.
+# Operators without arithmetic: allocation, copies and bookkeeping, which would only hide the rest of the list.
 MOVES = (
     "aten.detach",
     "aten.empty",
@@ -132,8 +133,8 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         operator = str(func.overloadpacket)
-        formula = FLOPS.get(operator.removesuffix("_"))  # in place it costs the same
-        formula = formula or flop_registry.get(func.overloadpacket)
+        name = operator.removesuffix("_")  # an operator that writes to its input costs the same
+        formula = FLOPS.get(name) or flop_registry.get(func.overloadpacket)
         if formula:
             self._add(self.running[-1], operator, formula(*args, **(kwargs or {}), out_val=output) // 2, output)
         elif not func.is_view and operator not in MOVES:

@@ -41,7 +41,7 @@ MAY_IMPORT = {
         "models.scope",
         "models.watch",
     },
-    "models/budget.py": {"models.cost", "models.rebuild"},
+    "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
     "models/load.py": {"models.build", "models.run_directory"},
     "models/training": {"models.training", "models.layers", "models.watch"},

@@ -12,7 +12,7 @@ from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
 REPEATS = 5
-FOREVER = 1e30  # a gate bias that opens, or negated closes, every position
+DECISIVE = 1e30  # added to a gate's bias it opens every position, taken off it closes every position
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class GateChoice:
         return max(0.0, (self.open_ms - self.dense_ms) / slope)
 
 
-def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
+def choose_gates(net: nn.Module, images: Tensor) -> list[GateChoice]:
     """Set `skips` of every gated convolution in the deployed `net` by timing it on its own input for `images`.
 
     `images` (N, C, H, W) should be real ones of the batch size that the network will run with, and the number of
@@ -62,7 +62,7 @@ def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
     return choices
 
 
-def table(choices: list[GateChoice]) -> str:
+def gate_table(choices: list[GateChoice]) -> str:
     """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
     rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
     rows += [_cells(choice) for choice in choices]
@@ -90,7 +90,7 @@ def _measure(name: str, layer: FusedGatedConv, x: Tensor, residual: Tensor | Non
     zeros = (gate == 0).double().mean().item()
     shape = (1, len(layer.conv.weight), *gate.shape[2:])
     conv, overhead = layer.conv.macs(tuple(x.shape), shape), layer.gate_macs(shape)
-    closed, opened = layer.gate_bias - FOREVER, layer.gate_bias + FOREVER
+    closed, opened = layer.gate_bias - DECISIVE, layer.gate_bias + DECISIVE
     dense_ms = _milliseconds(lambda: layer.dense(x, residual), x)
     closed_ms = _milliseconds(lambda: layer.skipping(x, residual, closed), x)
     open_ms = _milliseconds(lambda: layer.skipping(x, residual, opened), x)
