@@ -15,5 +15,7 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO if is_first_process() else logging.WARNING, format="%(message)s")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     moot = ("You're resuming .* not resumable", "The number of training batches", ".*LeafSpec.* is deprecated")
+    moot += ("The `srun` command is available",)  # on every login node
+    moot += ("Grad strides do not match bucket view strides",)  # of 1x1 weights: the same memory under two names
     for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
         warnings.filterwarnings("ignore", message)
