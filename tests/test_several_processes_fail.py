@@ -1,23 +1,19 @@
-"""Errors of runs of several processes: one message, and nothing goes on."""
+"""Errors of runs of several processes, which Lightning starts: one message, and nothing goes on."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 
 SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
-pytestmark = pytest.mark.slow
+TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 
-def train(run_dir: Path, *arguments: str, script: str = "train.py") -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, script, *SMALL, *arguments, f"run_dir={run_dir}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # The pipes are open until the last process has ended.
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+def train(run_dir: Path, *arguments: str, script: str | Path = "train.py") -> processes.Done:
+    return processes.run(script, *SMALL, *arguments, f"run_dir={run_dir}")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_processes_start(tmp_path: Path) -> None:
@@ -36,7 +32,7 @@ ALL_FAIL = [
 
 @pytest.mark.parametrize(("arguments", "message"), ALL_FAIL, ids=[arguments[0] for arguments, _ in ALL_FAIL])
 def test_an_error_of_all_processes_is_told_once(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = train(tmp_path / "run", "trainer.devices=2", "trainer.strategy=ddp", *arguments)
+    done = train(tmp_path / "run", *TWO, *arguments)
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1, done.stderr
     assert message in done.stderr
@@ -46,6 +42,7 @@ def test_an_error_of_all_processes_is_told_once(tmp_path: Path, arguments: list[
 ONLY_THE_SECOND = """
 import sys
 sys.path.insert(0, {root!r})
+from callbacks import one_error
 from conf.launch import launch
 from models.training.classifier import Classifier
 from train import main
@@ -55,6 +52,7 @@ def step(self, batch, batch_idx):
         raise ValueError("the second process fails")
     return usual(self, batch, batch_idx)
 
+one_error.PATIENCE = 1.0
 usual, Classifier.training_step = Classifier.training_step, step
 launch(main, "train")
 """
@@ -63,7 +61,7 @@ launch(main, "train")
 def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
     script = tmp_path / "fail.py"
     script.write_text(ONLY_THE_SECOND.format(root=str(ROOT)))
-    done = train(tmp_path / "run", "trainer.devices=2", "trainer.strategy=ddp", script=str(script))
+    done = train(tmp_path / "run", *TWO, script=script)
     assert done.returncode != 0
     assert done.stderr.count("error: the second process fails") == 1, done.stderr
     assert "Traceback" not in done.stderr
