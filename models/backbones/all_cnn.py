@@ -13,7 +13,6 @@ from ..layers.group_equivariant import parts
 from . import require_room
 
 WIDTHS = {"z2": 96, "p4": 48, "p4m": 32}  # the paper's: about equal parameters
-SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
 
 
 def all_cnn(
@@ -29,7 +28,7 @@ def all_cnn(
     On p4 and p4m turning the image leaves the logits in evaluation mode as they are, where the sampling keeps
     the symmetry: input_size = 4 j + 1. The paper's own 32 px do not.
     """
-    require_room(input_size, SMALLEST, "two halvings")
+    require_room(input_size, 5, "two halvings")
     lift, conv, norm = parts(group)
     narrow = width or WIDTHS[group]
     wide = 2 * narrow

@@ -12,7 +12,6 @@ from . import require_room
 # The ResNet between the first two levels and the last two, by its depth: blocks a level, whether bottlenecks.
 BODIES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True), 101: ((3, 4, 23, 3), True)}
 ADDED = {"C": 8, "D": 4}  # layers of the other four levels
-SMALLEST = 9  # px; leaves 2 x 2 behind the three halvings
 
 
 def drn(
@@ -31,7 +30,7 @@ def drn(
     single convolutions in D.
     Differs: the authors' code gives the seventh level of C-58 a projection (1.05 M parameters) that it never adds.
     """
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     known = [body + ADDED[variant] for body in BODIES]
     if depth not in known:
         nearest = min(known, key=lambda d: abs(d - depth))

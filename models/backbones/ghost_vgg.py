@@ -10,7 +10,6 @@ from torch import nn
 from . import require_room
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolutions
-SMALLEST = 32  # px; four poolings leave the last convolutions 2 x 2
 
 
 def ghost_vgg16(
@@ -34,7 +33,7 @@ def ghost_vgg16(
         raise ValueError(f"ratio={ratio}: must be from 2 to the {STAGES[0][0]} channels of a stage; nearest: {nearest}")
     if cheap_kernel_size % 2 == 0:
         raise ValueError(f"cheap_kernel_size={cheap_kernel_size}: must be odd; nearest: {cheap_kernel_size + 1}")
-    require_room(input_size, SMALLEST, "four poolings")
+    require_room(input_size, 32, "four poolings")
     layers: list[nn.Module] = []
     before = in_channels
     for width, convolutions in STAGES:

@@ -21,7 +21,6 @@ BOTTLENECKS = [
     [[5, 672, 160, SE, 2]],
     [[5, 960, 160, 0, 1], [5, 960, 160, SE, 1], [5, 960, 160, 0, 1], [5, 960, 160, SE, 1]],
 ]
-SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
 def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
@@ -31,7 +30,7 @@ def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 
     """
     if width <= 0:
         raise ValueError(f"width={width}: must be positive; nearest of the paper's: 0.5")
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
     if input_size <= SMALL_INPUT:
         for name in ("conv_stem", "blocks.1.0.conv_dw", "blocks.1.0.shortcut.0"):

@@ -6,8 +6,6 @@ from torchvision.models.googlenet import Inception
 
 from . import SMALL_INPUT, require_room
 
-SMALLEST = 16  # px; its three poolings, which round up, leave 2 x 2
-
 
 def googlenet_original(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3) -> nn.Module:
     """torchvision's layout without its BatchNorm and with its 3x3 for 5x5 undone; no auxiliary classifiers.
@@ -15,7 +13,7 @@ def googlenet_original(num_classes: int = 1000, input_size: int = 224, in_channe
     Source: Szegedy et al. 2015, "Going Deeper with Convolutions", arXiv:1409.4842, table 1 and figure 3.
     CIFAR form, at most 64 px: the stem is 3x3 with stride 1 and the pooling behind it is left out.
     """
-    require_room(input_size, SMALLEST, "three poolings")
+    require_room(input_size, 16, "three poolings")
     blocks = [conv, inception, nn.Identity]
     net = GoogLeNet(num_classes, aux_logits=False, init_weights=False, blocks=blocks, dropout=0.4)
     if input_size <= SMALL_INPUT:

@@ -8,8 +8,6 @@ from torchvision.models import MobileNetV2
 from ..layers.separable import Separable
 from . import SMALL_INPUT, require_room
 
-SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
-
 
 def mobilenetv1(
     num_classes: int = 1000,
@@ -64,6 +62,6 @@ def mobilenetv2(
 
 
 def _require(input_size: int, width: float) -> None:
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     if width * 32 < 1:
         raise ValueError(f"width={width}: at least one of the stem's 32 channels must stay; nearest: {1 / 32}")

@@ -10,7 +10,6 @@ from . import SMALL_INPUT, require_room
 
 WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}  # the paper's
 STEM, UNITS, HEAD = 24, [4, 8, 4], 1024
-SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
 def shufflenetv2(
@@ -23,7 +22,7 @@ def shufflenetv2(
     """
     if scale < 0.1:
         raise ValueError(f"scale={scale}: two branches need some channels each; nearest: 0.1")
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     widths = WIDTHS.get(scale) or [2 * round(width * scale / 2) for width in WIDTHS[1.0]]
     head = int(HEAD * scale) if scale > 1.5 else HEAD
     net = ShuffleNetV2(UNITS, [STEM, *widths, head], num_classes)

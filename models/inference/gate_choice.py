@@ -8,10 +8,11 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
 REPEATS = 5
-FOREVER = 1e30  # a gate bias that opens, or negated closes, every position
+DECISIVE = 1e30  # added to a gate's bias it opens every position, taken off it closes every position
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class GateChoice:
         return max(0.0, (self.open_ms - self.dense_ms) / slope)
 
 
-def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
+def choose_gates(net: nn.Module, images: Tensor) -> list[GateChoice]:
     """Set `skips` of every gated convolution in the deployed `net` by timing it on its own input for `images`.
 
     `images` (N, C, H, W) should be real ones of the batch size that the network will run with, and the number of
@@ -52,24 +53,16 @@ def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
     layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
     choices: list[GateChoice] = []
 
-    def watch(name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple) -> None:
-            choices.append(_measure(name, layer, *inputs))
-            layer.skips = choices[-1].skips
+    def measure(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        choices.append(_measure(name, layer, *inputs))
+        layer.skips = choices[-1].skips
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(name, layer) for name, layer in layers.items()]
-    try:
-        with torch.inference_mode():
-            net(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), watched(layers, before=measure):
+        net(images)
     return choices
 
 
-def table(choices: list[GateChoice]) -> str:
+def gate_table(choices: list[GateChoice]) -> str:
     """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
     rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
     rows += [_cells(choice) for choice in choices]
@@ -97,7 +90,7 @@ def _measure(name: str, layer: FusedGatedConv, x: Tensor, residual: Tensor | Non
     zeros = (gate == 0).double().mean().item()
     shape = (1, len(layer.conv.weight), *gate.shape[2:])
     conv, overhead = layer.conv.macs(tuple(x.shape), shape), layer.gate_macs(shape)
-    closed, opened = layer.gate_bias - FOREVER, layer.gate_bias + FOREVER
+    closed, opened = layer.gate_bias - DECISIVE, layer.gate_bias + DECISIVE
     dense_ms = _milliseconds(lambda: layer.dense(x, residual), x)
     closed_ms = _milliseconds(lambda: layer.skipping(x, residual, closed), x)
     open_ms = _milliseconds(lambda: layer.skipping(x, residual, opened), x)

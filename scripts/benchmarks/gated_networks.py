@@ -16,10 +16,12 @@ from conf.targets import require_own_targets
 from models.build import build, paper_input
 from models.cost import count
 from models.inference.deploy import deploy
-from models.inference.gate_choice import choose
+from models.inference.gate_choice import choose_gates
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
 from models.load import load_run, model_parts
+from models.rebuild import made_by
 from models.run_directory import RESULT, read
+from models.watch import watched
 from scripts.benchmarks.gated_layers import Row, compare, row, threshold
 from scripts.benchmarks.side_by_side import pair
 
@@ -29,7 +31,7 @@ TIMED_BATCHES = 8  # of a run's test set
 
 def require_gates(name: str) -> None:
     """ValueError where the preset `name` has no gates to close."""
-    if getattr(_preset(name)["layer"].func, "is_gated", False):
+    if getattr(made_by(_preset(name)["layer"]), "is_gated", False):
         return
     gated = sorted(path.stem for path in (FOLDER / "model").glob("*_lccl.yaml"))
     raise ValueError(f"benchmark.networks=[{name}]: a network without gates{near_matches(f'{name}_lccl', gated)}")
@@ -82,7 +84,7 @@ def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor]
     if not _gated(skipping):
         raise ValueError(f"{name}: no gate of this network can skip; choose a run with model/layer=lccl, shared gates")
     shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
-    choices = choose(skipping, batches[0])
+    choices = choose_gates(skipping, batches[0])
     macs = {choice.name: choice.macs for choice in choices}
     zeros = zero_fractions(skipping, batches)
     closed = sum(zeros[name] * macs[name] for name in macs)
@@ -102,16 +104,11 @@ def _layer_rows(name: str, deployed: nn.Module, images: Tensor, repeats: int) ->
     """Each gated layer on what it sees of `images`."""
     rows: list[Row] = []
 
-    def watch(layer_name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
+    def measure(layer_name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(*named) for named in _gated(deployed).items()]
-    deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(_gated(deployed), before=measure):
+        deployed(images)
     return rows
 
 
@@ -127,13 +124,11 @@ def calibrate(net: nn.Module, images: Tensor) -> None:
 def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
     """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
 
-    def move(layer: FusedGatedConv, inputs: tuple) -> None:
+    def move(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
         layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
 
-    handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
-    deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(_gated(deployed), before=move):
+        deployed(images)
 
 
 def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
@@ -141,19 +136,14 @@ def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, floa
     layers = _gated(deployed)
     zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
 
-    def watch(name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple) -> None:
-            gate = layer.gate(inputs[0])
-            zeros[name] += int((gate == 0).sum())
-            elements[name] += gate.numel()
+    def see(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        gate = layer.gate(inputs[0])
+        zeros[name] += int((gate == 0).sum())
+        elements[name] += gate.numel()
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(name, layer) for name, layer in layers.items()]
-    for images in batches:
-        deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(layers, before=see):
+        for images in batches:
+            deployed(images)
     return {name: zeros[name] / elements[name] for name in layers}
 
 
