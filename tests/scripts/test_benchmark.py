@@ -1,6 +1,7 @@
 """scripts/benchmark.py as a user runs it, shortened: that its rows are complete, not what they say of speed."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from data.fashion_mnist import DEBIAN
 from scripts.benchmark import show
 from tests import processes
+from tests.conftest import FinishedRun
 
 
 @pytest.mark.slow
@@ -75,11 +77,12 @@ def test_a_network_without_gates_is_refused_with_one_that_has_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("processes")
-def test_a_run_from_elsewhere_calls_nothing_of_its_own(tmp_path: Path) -> None:
-    layer = {"_target_": "os.system", "command": f"touch {tmp_path}/called"}
-    record = {"config": {"model": {"layer": layer}, "data": {}}, "data": "digits"}
-    (tmp_path / "result.json").write_text(json.dumps(record))
-    alone = ("benchmark.layers=false", "benchmark.networks=[]", f"benchmark.trained=[{tmp_path}]")
+def test_a_run_from_elsewhere_calls_nothing_of_its_own(finished_run: FinishedRun, tmp_path: Path) -> None:
+    shutil.copytree(finished_run.directory, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    record["config"]["model"]["layer"] = {"_target_": "os.system", "command": f"touch {tmp_path}/called"}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(record))
+    alone = ("benchmark.layers=false", "benchmark.networks=[]", f"benchmark.trained=[{tmp_path}/run]")
     done = processes.run("scripts/benchmark.py", "benchmark=gates", *alone, status=1)
-    assert f"{tmp_path}/result.json names _target_: os.system, which no file in conf/ names" in done.stderr
+    assert f"{tmp_path}/run names _target_: os.system, which is no layer, backbone or scope" in done.stderr
     assert not (tmp_path / "called").exists()
