@@ -131,6 +131,7 @@ def test_a_compiled_network_with_changed_images(tmp_path: Path) -> None:
     """torch.compile traces it; its graphs run with the kernels of eager mode (tests/train_killed.py)."""
     options = [*EMA, "compile=true", "model=resnet20", "model.backbone.depth=8", *DIGITS, "trainer.max_epochs=1"]
     changed = ["data.cutout=4", "data.mixup=0.2", "data.flip=alternating"]
+    changed += ["+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1"]  # another size is another graph
     state, said = check_resume(tmp_path, [*options, *changed], {6: 4})
     check_averaged(state)
     assert "compiled a graph" in said

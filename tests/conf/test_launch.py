@@ -32,6 +32,7 @@ def train_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None
         launch(main, "train")
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # launch changes it
+    monkeypatch.setattr("train.train", lambda run: pytest.fail("the mistake is not seen"))
     yield train_
     GlobalHydra.instance().clear()
 
