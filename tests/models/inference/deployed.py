@@ -30,6 +30,15 @@ class Net(nn.Module):
         return self.run(self, self.stem(x))
 
 
+def plain(num_classes: int, input_size: int, in_channels: int) -> nn.Module:
+    """As in VGG: convolution, BatchNorm and ReLU in a row, and pooling."""
+    net = nn.Sequential()
+    for inputs, outputs in ((in_channels, 16), (16, 16), (16, 32)):
+        net.extend([nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)])
+        net.append(nn.MaxPool2d(2))
+    return net.extend([nn.Flatten(), nn.Linear(32 * (input_size // 8) ** 2, num_classes)])
+
+
 def randomise(net: nn.Module) -> None:
     """The statistics, the weight and the bias of every BatchNorm."""
     for module in net.modules():
