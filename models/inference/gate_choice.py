@@ -8,6 +8,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from ..columns import columns
 from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
@@ -66,8 +67,7 @@ def gate_table(choices: list[GateChoice]) -> str:
     """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
     rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
     rows += [_cells(choice) for choice in choices]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(columns(rows))
 
 
 def _cells(choice: GateChoice) -> tuple[str, ...]:
