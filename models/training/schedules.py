@@ -12,7 +12,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.step_lr import StepLRScheduler
 from torch.optim import Optimizer
 
-WARMUP_START = 0.1  # of the base rate, growing linearly to it
+WARMUP_START = 0.1  # the share of the base rate at which a warm-up begins
 
 
 def cosine(optimizer: Optimizer, num_steps: int, steps_per_epoch: int, *, warmup_epochs: float) -> Scheduler:

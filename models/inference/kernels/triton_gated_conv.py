@@ -146,7 +146,7 @@ def _convolve(
     inner_relu: tl.constexpr, with_relu: tl.constexpr, block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """Neighbouring programs take the same positions, so that windows are read from the cache."""
-    blocks: tl.constexpr = (t // groups + wide - 1) // wide  # of one group's output channels
+    blocks: tl.constexpr = (t // groups + wide - 1) // wide  # blocks of output channels in one group
     program = tl.program_id(0)
     start = program // (groups * blocks) * block
     num = tl.load(count)
