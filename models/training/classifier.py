@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..run_directory import CHECKPOINT
 from .epochwise import Epochwise
 from .first_batch import initialise_from
 from .param_groups import param_groups
@@ -80,7 +81,7 @@ class Classifier(Epochwise, pl.LightningModule):
             self._stop_diverging(f"the training loss is {loss}")
 
     def _stop_diverging(self, what: str) -> NoReturn:
-        kept = " (finished epochs are kept in run_dir/last.ckpt)" if self.current_epoch else ""
+        kept = f" (finished epochs are kept in run_dir/{CHECKPOINT})" if self.current_epoch else ""
         raise ValueError(
             f"{what} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
             f"optimizer.lr or lengthen scheduler.warmup_epochs{kept}"
