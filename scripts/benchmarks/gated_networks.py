@@ -60,9 +60,10 @@ def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
 
 def trained_rows(folder: Path, repeats: int) -> list[Row]:
     """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
-    run, record = load_run(folder), read(folder / RESULT)
+    record = read(folder / RESULT)
     if record is None:
-        raise ValueError(f"{folder} has no {RESULT}; benchmark.trained takes finished runs")
+        raise ValueError(f"{folder} has no {RESULT}; benchmark.trained takes the directories of finished runs")
+    run = load_run(folder)
     require_own_targets(run.config["data"], str(folder / RESULT))
     data = instantiate(run.config["data"], _convert_="all")
     parts = model_parts(run.config, str(folder))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scripts.benchmarks.gated_layers import SHAPES, _layer_row, threshold
+from scripts.benchmarks.gated_networks import trained_rows
 from scripts.benchmarks.side_by_side import Pair, pair
 from tests import processes
 from tests.conftest import FinishedRun
@@ -56,6 +57,11 @@ def test_a_pair_takes_turns_and_leaves_out_the_first_round() -> None:
     assert turns == ["a", "b"] * 4
     assert isinstance(found, Pair)
     assert found.ratio > 0
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no result.json; benchmark.trained takes the directories of finished"):
+        trained_rows(tmp_path, repeats=1)
 
 
 def benchmark(*overrides: str) -> list[dict[str, Any]]:
