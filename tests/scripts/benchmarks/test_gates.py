@@ -1,6 +1,7 @@
 """benchmark=gates: its arithmetic, and that its rows are true of what was run; not what they say of speed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
