@@ -48,8 +48,8 @@ class GateChoice:
 def choose_gates(net: nn.Module, images: Tensor) -> list[GateChoice]:
     """Set `skips` of every gated convolution in the deployed `net` by timing it on its own input for `images`.
 
-    `images` (N, C, H, W) should be real ones of the batch size that the network will run with, and the number of
-    threads too: all of it enters the choice.
+    Give it real `images` (N, C, H, W), and the batch size and number of threads that the network will run with: the
+    choice depends on all of them.
     """
     layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
     choices: list[GateChoice] = []
