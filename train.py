@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding, present
+from conf import binding
 from conf.launch import launch
-from conf.logs import log_to_stderr
 from conf.run import Run, attempt, claim, finished, plain_config, settle
-from conf.run_directory import RESULT
+from data import absent
+from models.run_directory import RESULT
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -26,11 +26,11 @@ def main(config: DictConfig) -> None:
     if result:
         print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
     else:
-        present.require(run.config["data"])
+        absent.require(run.config["data"])
         with attempt(run):
             result = train(run)
         gc.unfreeze()
-        gc.collect()  # of a job of a sweep nothing may stay, its worker processes least of all
+        gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
     if result:
         print(record.table(result, record.neighbours(run.directory, run.names["data"])))
         print(f"result: {run.directory / RESULT}")
@@ -44,7 +44,6 @@ def train(run: Run) -> record.Record | None:
 
     from models.build import Input, build
 
-    log_to_stderr()
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
@@ -57,12 +56,8 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
+    from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
-    from callbacks.complexity import Complexity
-    from callbacks.gates import GateSparsity
-    from callbacks.one_error import OneError
-    from callbacks.result import Result
-    from callbacks.throughput import Throughput
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
@@ -73,13 +68,12 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
     classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
-    gates, throughput = GateSparsity(built.cost), Throughput()
-    result = Result(run.directory, run.names | run.extension, run.config, built, gates, throughput)
+    identity, chosen = run.names | run.extension, config["callbacks"].values()
     trainer: pl.Trainer = instantiate(
         run.config["trainer"],
         default_root_dir=str(run.directory),
         logger=list(config["logger"].values()),
-        callbacks=[Complexity(built), gates, throughput, *config["callbacks"].values(), result, OneError()],
+        callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
         _convert_="all",
     )
     config["data"].require_processes(trainer.world_size)

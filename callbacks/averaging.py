@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from models.load import PREFIX
 from models.training.epochwise import Epochwise
 from models.training.processes import mean_over_processes
 
 SAMPLE = 8192  # training images that BatchNorm's statistics are measured on; an epoch's, if fewer
-PREFIX = "net."  # of the network's names in a checkpoint
 
 
 class AveragedWeights(Epochwise, pl.Callback):

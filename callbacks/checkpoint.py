@@ -2,18 +2,16 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from conf.run_directory import CHECKPOINT
+from models.load import LAYOUT, read_checkpoint, require_equal_shapes
+from models.run_directory import CHECKPOINT
 from models.training.epochwise import Epochwise
 from models.training.processes import gather
-
-LAYOUT = 2  # of what is in it; another number, or none, is from another version of this code
 
 
 class Last(Epochwise, Checkpoint):
@@ -98,25 +96,5 @@ def resume_from(run_dir: Path, module: pl.LightningModule) -> Path | None:
     if not path.exists():
         return None
     advice = "put a good copy there, or move it away to train from the start"
-    try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()  # by checksums, which torch does not look at
-        if damaged:
-            raise BadZipFile(f"{damaged} in it is damaged")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a dozen types: whatever is wrong with the file, none names it
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"cannot read {path} ({reason}); {advice}") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("layout") != LAYOUT:
-        raise ValueError(f"{path} was not written by this version of the code; {advice}")
-    theirs, ours = (
-        {name: tuple(tensor.shape) for name, tensor in state.items()}
-        for state in (checkpoint["state_dict"], module.state_dict())
-    )
-    if theirs != ours:
-        name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
-        raise ValueError(
-            f"{path} holds another network: {name} is {theirs.get(name, 'missing')} there and "
-            f"{ours.get(name, 'missing')} here; {advice}"
-        )
+    require_equal_shapes(path, read_checkpoint(path, advice)["state_dict"], module.state_dict(), advice)
     return path

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 from pytorch_lightning.loggers import TensorBoardLogger
 
 
@@ -30,16 +33,30 @@ def accuracy_figure(runs: Sequence[dict], current: dict) -> Figure:
         color = "tab:red" if run is current else "black"
         axes.plot([macs, dense], [run["top1"]] * 2, "o-", color=color, linewidth=0.8, markerfacecolor="none")
         axes.plot(macs, run["top1"], "o", color=color)
-        place = {"textcoords": "offset points", "xytext": (0, 7), "ha": "center", "fontsize": 8}
-        axes.annotate(run["model"], (macs, run["top1"]), **place)
     axes.plot([], [], "o", color="gray", markerfacecolor="none", label="dense MACs of a gated network")
     axes.set(xscale="log", xlabel="million MACs an image (gated: closed positions skipped)", ylabel="test top-1, %")
     axes.set_title(current["data"])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.margins(0.15)
+    axes.xaxis.set_minor_formatter("")
+    axes.margins(x=0.2, y=0.15)
     axes.legend(fontsize=8)
+    figure.draw_without_rendering()  # only then is it known where things lie
+    _name(axes, [((run["macs_effective"] or run["macs"]) / 1e6, run["top1"], run["model"]) for run in [*runs, current]])
     return figure
+
+
+def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write the name of each (x, y, name) above or below its point, as near as it covers no other name."""
+    taken: list[Bbox] = []
+    for x, y, name in sorted(points):
+        text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", ha="center", va="center", fontsize=8)
+        for offset in (10, -10, 20, -20, 30, -30):  # points
+            text.set_position((0, offset))
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(text.get_window_extent())
 
 
 def show(trainer: pl.Trainer, name: str, figure: Figure) -> None:

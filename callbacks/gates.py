@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from models.cost import Cost
 from models.layers import gated_layers
 from models.training.epochwise import Epochwise
 from models.training.processes import sum_over_processes
+from models.watch import watched
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +63,11 @@ class GateSparsity(Epochwise, pl.Callback):
         net = pl_module.net
         assert isinstance(net, nn.Module)
         self.counter = GateCounter(net, self.cost)
-        if self.counter.handles:
+        if self.counter.conv_macs:
             torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
 
     def _finish(self, trainer: pl.Trainer, part: str) -> None:
-        if not self.counter.handles:
+        if not self.counter.conv_macs:
             return
         self.counter.close()
         torch.compiler.set_stance("default")
@@ -103,24 +105,21 @@ class GateCounter:
         self.closed: dict[str, Tensor] = {}  # in this forward pass, of each image
         self.sizes: Counter[str] = Counter()  # in this forward pass, elements of one image's maps
         gates = {name: layer.get_submodule("gate") for name, layer in layers.items()}
-        self.handles = [gate.register_forward_hook(self._add(name)) for name, gate in gates.items()]
+        self._watching = ExitStack()
         if layers:
-            self.handles.append(net.register_forward_hook(self._finish_pass))
+            self._watching.enter_context(watched(gates, after=self._add))
+            self._watching.enter_context(watched({"": net}, after=self._finish_pass))
 
     def close(self) -> None:
-        for handle in self.handles:
-            handle.remove()
+        self._watching.close()
 
-    def _add(self, name: str):
-        def add(gate: nn.Module, args: object, gate_map: Tensor) -> None:
-            closed = (gate_map == 0).sum((1, 2, 3))  # N
-            self.closed[name] = self.closed[name] + closed if name in self.closed else closed
-            self.sizes[name] += gate_map[0].numel()
+    def _add(self, name: str, gate: nn.Module, inputs: tuple, gate_map: Tensor) -> None:
+        closed = (gate_map == 0).sum((1, 2, 3))  # N
+        self.closed[name] = self.closed[name] + closed if name in self.closed else closed
+        self.sizes[name] += gate_map[0].numel()
 
-        return add
-
-    def _finish_pass(self, net: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        saved = self.saved[0].new_zeros(len(args[0]))
+    def _finish_pass(self, name: str, net: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        saved = self.saved[0].new_zeros(len(inputs[0]))
         for name, closed in self.closed.items():
             # One gate element stands for as many MACs in every run of the layer, a whole number.
             saved += closed * (self.conv_macs[name] // self.sizes[name])

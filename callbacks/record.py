@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.identity import identifying
-from conf.run_directory import CONFIG, RESULT, read, write_whole
+from models.run_directory import CONFIG, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -50,8 +50,11 @@ def table(record: Record, runs: list[Record]) -> str:
         effective = round(record["macs_effective"])
         ratio = record["baseline_macs"] / effective
         rows.append(_row("  closed gates skipped", record["params"], effective, ratio, record))
-    widest = max(24, *(len(name) + 1 for name, *_ in rows))
-    lines = [f"{a:{widest}}{b:>14}{c:>18}{d:>12}{e:>14}" for a, b, c, d, e in rows]
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [
+        "  ".join([f"{name:{first}}", *(f"{cell:>{width}}" for cell, width in zip(cells, others, strict=True))])
+        for name, *cells in rows
+    ]
     if not is_baseline and baseline is None:
         lines.append(f"(baseline not trained: the same command with {_baseline_overrides(record)} fills it in)")
     return "\n".join(lines)

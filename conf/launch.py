@@ -17,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from conf import schema
+from conf.logs import log_to_stderr
 
 FOLDER = Path(__file__).parent
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
-    """Run `task` on the configuration `config_name` composed with the command line's overrides.
+    """Run `task` on the configuration `config_name` composed with the command line's overrides; log to stderr.
 
     Users' mistakes (ValueError, OSError and what Hydra refuses) are printed without a traceback and
     end the process with status 1; HYDRA_FULL_ERROR=1 shows the traceback.
@@ -33,6 +34,7 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing its own way
 
     def checked(config: DictConfig) -> object:
+        log_to_stderr()
         _refuse_unknown_keys(config)
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # not for the processes that the task starts

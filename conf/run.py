@@ -1,26 +1,22 @@
-"""A run: its names, its configuration and its directory, all functions of the configuration."""
+"""A run and its directory: found again by the same command, claimed, finished, or given more epochs."""
 
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from conf.identity import differences, digest, flatten, identifying
+from conf.identity import differences, identifying
 from conf.logs import is_first_process
-from conf.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
+from conf.run_name import directory_name, run_names
+from models.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
-PARTS = ("backbone", "layer", "scope")
-ANY_NETWORK = ("timm", "torchvision")  # backbone choices that take the network's own name
 EPOCHS = "trainer.max_epochs"
 EXTENDED = "extended_from"
 
@@ -44,68 +40,14 @@ class Run:
 
 
 def settle(config: DictConfig) -> Run:
-    """Name the run and fill in `run_dir` where it is null: one directory for one identity (conf/identity.py).
-
-    No clock and no process number goes into it, so that the same command finds its run again. ValueError where the
-    directory holds work of another run.
-    """
+    """Name the run and fill in `run_dir` where it is null; ValueError where that directory holds another run's work."""
     plain = plain_config(config)
-    names = network_names(plain) | {"data": _data_name(plain["data"]), "seed": plain["seed"]}
+    names = run_names(plain)
     if config.run_dir is None:
-        name = f"{names['model'][:80]}-{names['data']}-seed{names['seed']}-{digest(plain)}"
-        config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / name)
+        config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / directory_name(names, plain))
         plain = plain_config(config)
     directory = Path(plain["run_dir"])
     return Run(names, plain, directory, _epochs_before(directory, plain))
-
-
-def network_names(plain: dict[str, Any]) -> dict[str, str]:
-    """What the model of a plain configuration is called: its names as model, backbone, layer and scope.
-
-    A preset is called by its name only where it is used as it stands: other parts, and values other than those of the
-    parts' own files, become part of the name.
-    """
-    chosen = {group: str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
-    backbone, layer, scope = parts = [chosen[f"model/{part}"] for part in PARTS]
-    name, usual = chosen["model"], _usual(chosen["model"])
-    if backbone in ANY_NETWORK:
-        backbone = plain["model"]["backbone"]["name"]
-    if parts != usual.parts:
-        # The reference needs some preset to start from: one that sets no values of its own.
-        usual = _usual("resnet20", *(f"model/{part}={choice}" for part, choice in zip(PARTS, parts, strict=True)))
-        name = "_".join([backbone, *([layer] if layer != "conv" else []), *([scope] if scope != "spatial" else [])])
-    changed = differences(flatten(plain["model"]), usual.values)
-    if chosen["model/backbone"] in ANY_NETWORK:
-        changed.pop("backbone.name", None)  # a preset may have set it
-    values = "".join(f"_{key}{_word(value)}" for key, (value, _) in changed.items())
-    return {"model": name + values, "backbone": backbone, "layer": layer, "scope": scope}
-
-
-@dataclass(frozen=True)
-class _Usual:
-    parts: list[str]
-    values: dict[str, Any]
-
-
-def _usual(preset: str, *parts: str) -> _Usual:
-    """A preset, perhaps with other parts, as it is composed where nothing else is said."""
-    config = compose(HydraConfig.get().job.config_name, [f"model={preset}", *parts], return_hydra_config=True)
-    choices = config.hydra.runtime.choices
-    model: Any = OmegaConf.to_container(config.model, resolve=True)
-    return _Usual([str(choices[f"model/{part}"]) for part in PARTS], flatten(model))
-
-
-def _word(value: Any) -> str:
-    """`value` as the end of a file's name: 26, 2-3 for [2, 3], 3 for 3.0, -null for None."""
-    if value is None:
-        return "-null"
-    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{value:g}" if isinstance(value, float) else str(value)).strip("-")
-
-
-def _data_name(data: dict[str, Any]) -> str:
-    """The name of the choice; of `image_folder`, which may be any images, with the name of their folder."""
-    choice = str(HydraConfig.get().runtime.choices["data"])
-    return f"{choice}-{Path(data['root']).name}" if choice == "image_folder" else choice
 
 
 def finished(run: Run) -> dict[str, Any] | None:

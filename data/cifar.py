@@ -13,8 +13,9 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, check_md5, download_url, extract_archive
 
+from data import absent
+from data.download import alone, download
 from data.in_memory import Arrays
-from data.root import alone, download
 
 log = logging.getLogger(__name__)
 NUM_IMAGES = {"train": 50_000, "test": 10_000}
@@ -22,17 +23,19 @@ NUM_IMAGES = {"train": 50_000, "test": 10_000}
 
 @dataclass(frozen=True)
 class Source:
-    """Where one of the two is found: torchvision's reader, the folder of parquet files, the column of labels."""
+    """One of the two data sets: torchvision's reader, its folder of parquet files, their column of labels."""
 
     name: str
+    expected: absent.Expected
     reader: type[CIFAR10]
     parquet: str
     label: str
-    urls: Sequence[str]  # tried in this order; the original host has been throttled to about an hour since 2026
+    urls: Sequence[str]  # tried in this order; since 2026 the original host takes about an hour
 
 
 TEN = Source(
     "CIFAR-10",
+    absent.CIFAR10,
     CIFAR10,
     "cifar10",
     "label",
@@ -40,6 +43,7 @@ TEN = Source(
 )
 HUNDRED = Source(
     "CIFAR-100",
+    absent.CIFAR100,
     CIFAR100,
     "cifar100",
     "fine_label",
@@ -69,8 +73,7 @@ def _read(source: Source, root: Path) -> Arrays:
             return Arrays(
                 *_parquet(source, root / source.parquet, "train"), *_parquet(source, root / source.parquet, "test")
             )
-        layout = f"{source.reader.base_folder}/, {source.reader.filename} or parquet files in {source.parquet}/"
-        download(lambda: _fetch(source, root), root, source.name, layout, "170 MB")
+        download(lambda: _fetch(source, root), root, source.name, source.expected)
     if not folder.is_dir():
         with alone(root, source.name):
             _unpack(source, archive, folder)
@@ -94,8 +97,8 @@ def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:
 
 
 def _unpack(source: Source, archive: Path, folder: Path) -> None:
-    """Unpack the archive beside itself; under its own name the folder is only when it is complete."""
-    if folder.is_dir():  # by another process, in the meantime
+    """Unpack the archive beside itself; the folder gets its name only when it is complete."""
+    if folder.is_dir():  # another process was quicker
         return
     if not check_md5(archive, source.reader.tgz_md5):
         raise ValueError(
@@ -109,8 +112,8 @@ def _unpack(source: Source, archive: Path, folder: Path) -> None:
 
 
 def _fetch(source: Source, root: Path) -> None:
-    """Download the archive from the first host that has it whole; under its own name only when it is complete."""
-    if (root / source.reader.filename).is_file():  # by another process, in the meantime
+    """Download the archive from the first host that has it whole; it gets its name only when it is complete."""
+    if (root / source.reader.filename).is_file():  # another process was quicker
         return
     partial = f"{source.reader.filename}.partial"
     failures = []

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from torchvision.datasets import FashionMNIST
 from torchvision.datasets.utils import download_url
 
+from data.absent import DEBIAN_FASHION_MNIST as DEBIAN
+from data.absent import FASHION_MNIST
+from data.download import download
 from data.in_memory import Arrays
-from data.root import download
 
 RAW = "FashionMNIST/raw"  # torchvision's layout
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 CONTENTS = {  # size in bytes and SHA-256 of each file, uncompressed
     "train-images-idx3-ubyte": (47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
     "train-labels-idx1-ubyte": (60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
@@ -33,8 +34,7 @@ def fashion_mnist(root: Path) -> Arrays:
     Source: Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747.
     """
     if not all(_places(root, name) for name in CONTENTS):
-        layout = f"{RAW}/train-images-idx3-ubyte(.gz) and its three companions"
-        download(lambda: _fetch(root), root, "Fashion-MNIST", layout, "30 MB")
+        download(lambda: _fetch(root), root, "Fashion-MNIST", FASHION_MNIST)
     return Arrays(*_part(root, "train"), *_part(root, "t10k"))
 
 

@@ -1,4 +1,7 @@
-"""Images in folders, one a class: root/train/<class>/... and root/val/<class>/..."""
+"""Images in folders, one for each class: root/train/<class>/... and root/val/<class>/...
+
+val/ is the test set. Validation images are held out of train/ (data/module.py).
+"""
 
 import logging
 import os

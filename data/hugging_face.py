@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from data.absent import HUGGING_FACE
 from data.images import ImageSets
-from data.root import no_folder
 
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(?:-\w+)?\.parquet")  # the hub's names
 
@@ -22,10 +22,7 @@ def hugging_face(root: Path, *, image: str, label: str, test: str) -> ImageSets:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("data sets of Hugging Face are read by its library: pip install datasets") from error
-    if not root.is_dir():
-        raise ValueError(
-            f"{no_folder(root)}; set data.root to a copy of the data set: hf download <name> --local-dir <folder>"
-        )
+    HUGGING_FACE.require(root)
     _require_all_shards(root)
     stored = (root / "dataset_dict.json").is_file()
     try:

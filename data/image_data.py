@@ -62,14 +62,7 @@ class ImageData(DataModule):
             batch_size=batch_size,
             val_fraction=val_fraction,
         )
-        if channels != 3:
-            raise ValueError(f"data.channels={channels}: image files are read as RGB; it must be 3")
-        if not 0 <= bad_share < 1:
-            raise ValueError(f"data.bad_share={bad_share}: must be a share of the images, from 0 to below 1")
-        if num_workers is not None and num_workers < 0:
-            raise ValueError(f"data.num_workers={num_workers}: must be 0 or more, or null for the machine's cores")
-        if start_size is not None and not 32 <= start_size <= input_size:
-            raise ValueError(f"data.start_size={start_size}: must lie between 32 and data.input_size={input_size}")
+        _check(channels, input_size, start_size, num_workers, bad_share)
         self.root, self.load = Path(root).expanduser(), load
         self.training_crop = TrainingCrops(crop_area, flip, randaugment, erasing, mean)
         self.eval_crop = CentreCrop(centre_crop)
@@ -169,3 +162,14 @@ class ImageData(DataModule):
             f"data.num_workers is {self.workers} (this process may use {cores} cores); more of them help up to the "
             "cores, then smaller files (shorter side 256 to 400 pixels), a faster disk, or scripts/make_shards.py"
         )
+
+
+def _check(channels: int, input_size: int, start_size: int | None, num_workers: int | None, bad_share: float) -> None:
+    if channels != 3:
+        raise ValueError(f"data.channels={channels}: image files are read as RGB; it must be 3")
+    if start_size is not None and not 32 <= start_size <= input_size:
+        raise ValueError(f"data.start_size={start_size}: must lie between 32 and data.input_size={input_size}")
+    if not 0 <= bad_share < 1:
+        raise ValueError(f"data.bad_share={bad_share}: must be a share of the images, from 0 to below 1")
+    if num_workers is not None and num_workers < 0:
+        raise ValueError(f"data.num_workers={num_workers}: must be 0 or more, or null for the machine's cores")

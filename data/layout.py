@@ -5,20 +5,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.root import no_folder
+from data.absent import IMAGE_FOLDER
 
 EXPECTED = "root/train/<class>/<image>.jpg and root/val/<class>/<image>.jpg"
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 
 
 def check_root(root: Path) -> None:
-    """ValueError where `root` has no train and val folder, with what seems to lie there instead."""
+    """FileNotFoundError where there is no `root`, ValueError where it lacks train or val; both say what is expected."""
+    IMAGE_FOLDER.require(root)
     missing = [name for name in ("train", "val") if not (root / name).is_dir()]
-    if not missing:
-        return
-    if not root.is_dir():
-        raise ValueError(f"{no_folder(root)}; set data.root (or DATA_ROOT) to the folder that holds train/ and val/")
-    raise ValueError(f"{root} has no folder {' and no folder '.join(missing)}; expected {EXPECTED}. {_instead(root)}")
+    if missing:
+        raise ValueError(
+            f"{root} has no folder {' and no folder '.join(missing)}; expected {EXPECTED}. {_instead(root)}"
+        )
 
 
 def check_folder(folder: Path, classes: Sequence[str], loose: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from data.absent import SHARDS
 from data.decode import BadImageError
 from data.images import ImageSets
 
@@ -55,6 +56,7 @@ def shards(root: Path) -> ImageSets:
 
     Sizes of the shards are compared here, the checksum of each image when it is read.
     """
+    SHARDS.require(root)
     path = root / INDEX
     if not path.is_file():
         raise ValueError(f"no {path}; make shards with: python scripts/make_shards.py root=<folder> out={root}")

@@ -13,7 +13,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .macs import Shape, conv_macs, conv_transpose_macs, linear_macs
 from .meta import run_on_meta
+from .watch import watched
 
 # FLOPs of PyTorch's operators from arguments and output: the formulas of torch's counter, and products that it lacks.
 # An operator of ours brings its formula when the module that defines it is imported.
@@ -90,11 +90,8 @@ def count(net: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     Raises ValueError where a module's formula and its operators disagree.
     """
     ledger = _Ledger(net)
-    try:
-        with ledger:
-            run_on_meta(net, (1, *input_shape))
-    finally:
-        ledger.close()
+    with watched(ledger.modules, before=ledger.enter, after=ledger.leave), ledger:
+        run_on_meta(net, (1, *input_shape))
     layers = tuple(ledger.rows())
     return Cost(
         sum(parameter.numel() for parameter in net.parameters()),
@@ -118,21 +115,17 @@ class _Ledger(TorchDispatchMode):
         self.activations: Counter[str] = Counter()
         self.shapes: dict[str, Shape] = {}
         self.uncounted: Counter[str] = Counter()
-        self.handles = []
-        for name, module in self.modules.items():
-            self.handles.append(module.register_forward_pre_hook(partial(self._enter, name), prepend=True))
-            self.handles.append(module.register_forward_hook(partial(self._leave, name), with_kwargs=True))
 
-    def _enter(self, name: str, module: nn.Module, args: tuple) -> None:
+    def enter(self, name: str, module: nn.Module, inputs: tuple) -> None:
         """Below a module that has a formula, those without one belong to it."""
         covered = bool(self.running) and self.running[-1] in self.formulas and name not in self.formulas
         self.running.append(self.running[-1] if covered else name)
 
-    def _leave(self, name: str, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+    def leave(self, name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
         self.running.pop()
         self.shapes[name] = _first_shape(output)
         if name in self.formulas:
-            macs = self.formulas[name](_first_shape((args, kwargs)), self.shapes[name])
+            macs = self.formulas[name](_first_shape(inputs), self.shapes[name])
             self.by_formula[name] += macs
             self.activations[name] += math.prod(self.shapes[name]) if macs else 0
 
@@ -172,10 +165,6 @@ class _Ledger(TorchDispatchMode):
                 f"{name}: the formula of {type(self.modules[name]).__name__} gives {self.by_formula[name]:,} MACs, its "
                 f"operators {macs:,}; this layer needs a method macs(input_shape, output_shape) that gives those"
             )
-
-    def close(self) -> None:
-        for handle in self.handles:
-            handle.remove()
 
 
 def _formula(module: nn.Module) -> Callable[[Shape, Shape], int] | None:

@@ -11,6 +11,7 @@ from .layers import gated_layers
 from .macs import conv_macs
 from .meta import run_on_meta
 from .scope import Site
+from .watch import watched
 
 Layer = Callable[..., nn.Module]
 Scope = Callable[[Sequence[Site]], dict[str, str]]
@@ -83,18 +84,11 @@ def _shapes(convs: dict[str, nn.Conv2d], net: nn.Module, input_shape: Shape) -> 
     """What each convolution that runs takes and returns, in order of (first) execution."""
     shapes: dict[str, _Shapes] = {}
 
-    def watch(name: str, conv: nn.Conv2d):
-        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-            shapes.setdefault(name, _Shapes(_four(args[0]), _four(output)))
+    def see(name: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        shapes.setdefault(name, _Shapes(_four(inputs[0]), _four(output)))
 
-        return conv.register_forward_hook(hook)
-
-    handles = [watch(name, conv) for name, conv in convs.items()]
-    try:
+    with watched(convs, after=see):
         run_on_meta(net, input_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
     return shapes
 
 

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf import binding
 from conf.launch import launch
-from conf.run import network_names, plain_config
+from conf.run import plain_config
+from conf.run_name import network_names
 from conf.schema import CountFormat
 
 if TYPE_CHECKING:

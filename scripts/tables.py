@@ -30,8 +30,8 @@ LEGEND = (
 
 def main(config: DictConfig) -> None:
     """Compare and print; status 1 where a row is worse than recorded."""
-    from scripts.published.accuracies import finished_runs
     from scripts.published.comparison import compare_all
+    from scripts.published.our_accuracies import finished_runs
 
     done = compare_all(read(config.paper), finished_runs())
     print(FORMATS[config.format.name](done))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..meta import run_on_meta
+from ..watch import watched
 from . import SMALL_INPUT
 
 log = logging.getLogger(__name__)
@@ -94,22 +95,19 @@ def _try(make: Make, image: Shape, num_classes: int) -> tuple[nn.Module, str]:
 def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
     widths: dict[type, int] = {}  # of the last map that each kind saw
 
-    def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):  # one of the whole map is a linear layer (timm's VGG)
+    def see(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):  # a kernel as large as the map makes a linear layer (timm's VGG)
             unpadded = module.padding == (0, 0) and module.stride == (1, 1)
-            is_linear = unpadded and module.kernel_size == args[0].shape[2:]
-            widths[nn.Conv2d] = (args[0] if is_linear else output).shape[-1]
+            is_linear = unpadded and module.kernel_size == inputs[0].shape[2:]
+            widths[nn.Conv2d] = (inputs[0] if is_linear else output).shape[-1]
         else:
             widths[nn.BatchNorm2d] = output.shape[-1]
 
-    hooks = [module.register_forward_hook(watch) for module in net.modules() if _sees_maps(module)]
     try:
-        logits = run_on_meta(net, (1, *image))
+        with watched({name: module for name, module in net.named_modules() if _sees_maps(module)}, after=see):
+            logits = run_on_meta(net, (1, *image))
     except Exception as error:
         raise _UnfitError(f"does not run on it ({_one_line(error)})") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (1, num_classes):
         kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise _UnfitError(f"returns {kind}, not logits of {(1, num_classes)}")

@@ -8,6 +8,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
 REPEATS = 5
@@ -52,20 +53,12 @@ def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
     layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
     choices: list[GateChoice] = []
 
-    def watch(name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple) -> None:
-            choices.append(_measure(name, layer, *inputs))
-            layer.skips = choices[-1].skips
+    def measure(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        choices.append(_measure(name, layer, *inputs))
+        layer.skips = choices[-1].skips
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(name, layer) for name, layer in layers.items()]
-    try:
-        with torch.inference_mode():
-            net(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), watched(layers, before=measure):
+        net(images)
     return choices
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..watch import watched
 from .processes import share_from_first
 
 
@@ -14,23 +15,20 @@ def initialise_from(images: Tensor, net: nn.Module) -> None:
     have become. All processes end with the weights of the first. Only parameters change: statistics, other buffers
     and the random numbers to come are as if the pass had not been.
     """
-    modules = [module for module in net.modules() if hasattr(module, "init_from_batch")]
+    modules = {name: module for name, module in net.named_modules() if hasattr(module, "init_from_batch")}
     if not modules:
         return
     buffers = [buffer.clone() for buffer in net.buffers()]
-    handles = [module.register_forward_pre_hook(_init_from_input) for module in modules]
     eager = torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
     random = torch.random.fork_rng([images.device] if images.is_cuda else [])  # of the CPU always
     try:
-        with eager, random, torch.autocast(images.device.type, enabled=False):
+        with eager, random, torch.autocast(images.device.type, enabled=False), watched(modules, before=_initialise):
             net(images)
     finally:
-        for handle in handles:
-            handle.remove()
         for buffer, before in zip(net.buffers(), buffers, strict=True):
             buffer.copy_(before)
     share_from_first(net.parameters())
 
 
-def _init_from_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _initialise(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     module.init_from_batch(*inputs)  # pyright: ignore[reportCallIssue]

@@ -27,7 +27,6 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from tqdm import trange
 
-from conf.logs import log_to_stderr
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
 from data.loader import Loader
@@ -43,7 +42,6 @@ def rows(
     *, photographs: int, images: int, batch_size: int, workers: int, repeats: int, threads: int
 ) -> Iterator[dict[str, Any]]:
     """Rows of `images` decoded by `workers` processes on each side (0: by the one that trains)."""
-    log_to_stderr()
     torch.set_num_threads(threads)
     settings = {"repeats": repeats, "threads": threads}
     yield _in_memory(batch_size, settings)

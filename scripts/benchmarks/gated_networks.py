@@ -1,7 +1,6 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,14 @@ from torch import Tensor, nn
 
 from conf.launch import FOLDER, near_matches
 from conf.targets import require_own_targets
-from models.build import Input, build, paper_input
+from models.build import build, paper_input
 from models.cost import count
 from models.inference.deploy import deploy
 from models.inference.gate_choice import choose
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.load import load_run, model_parts
+from models.run_directory import RESULT, read
+from models.watch import watched
 from scripts.benchmarks.gated_layers import Row, compare, row, threshold
 from scripts.benchmarks.side_by_side import pair
 
@@ -57,22 +59,20 @@ def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
 
 def trained_rows(folder: Path, repeats: int) -> list[Row]:
     """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
-    record = json.loads((folder / "result.json").read_text())
-    described = {part: record["config"][part] for part in ("model", "data")}
-    require_own_targets(described, f"{folder / 'result.json'}")
-    parts = instantiate(described, _convert_="all")
-    data = parts["data"]
-    size = Input(data.num_classes, data.input_size, data.channels)
-    gated = build(**parts["model"], data=size).net
-    state = torch.load(folder / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
-    gated.load_state_dict({name.removeprefix("net."): tensor for name, tensor in state.items()})
-    plain = build(parts["model"]["backbone"], nn.Conv2d, parts["model"]["scope"], size).net
-    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)  # says where to
+    run, record = load_run(folder), read(folder / RESULT)
+    if record is None:
+        raise ValueError(f"{folder} has no {RESULT}; benchmark.trained takes finished runs")
+    require_own_targets(run.config["data"], str(folder / RESULT))
+    data = instantiate(run.config["data"], _convert_="all")
+    parts = model_parts(run.config, str(folder))
+    plain = build(parts["backbone"], nn.Conv2d, parts["scope"], run.input).net
+    # The data module asks the trainer for its device and its processes.
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     data.setup("test")
     batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
     images = [batch for batch, _ in batches]
     calibrate(plain, images[0])
-    skipping = deploy(gated)
+    skipping = deploy(run.net)
     found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
     found |= {"top1": record["top1"], "top1_deployed": _top1(skipping, batches)}
     return [found, *_layer_rows(folder.name, skipping, images[0], repeats)]
@@ -103,16 +103,11 @@ def _layer_rows(name: str, deployed: nn.Module, images: Tensor, repeats: int) ->
     """Each gated layer on what it sees of `images`."""
     rows: list[Row] = []
 
-    def watch(layer_name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
+    def measure(layer_name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        rows.append(compare(f"{name} {layer_name}", layer, inputs, "trained", repeats))
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(*named) for named in _gated(deployed).items()]
-    deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(_gated(deployed), before=measure):
+        deployed(images)
     return rows
 
 
@@ -128,13 +123,11 @@ def calibrate(net: nn.Module, images: Tensor) -> None:
 def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
     """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
 
-    def move(layer: FusedGatedConv, inputs: tuple) -> None:
+    def move(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
         layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
 
-    handles = [layer.register_forward_pre_hook(move) for layer in _gated(deployed).values()]
-    deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(_gated(deployed), before=move):
+        deployed(images)
 
 
 def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
@@ -142,19 +135,14 @@ def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, floa
     layers = _gated(deployed)
     zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
 
-    def watch(name: str, layer: FusedGatedConv):
-        def hook(module: nn.Module, inputs: tuple) -> None:
-            gate = layer.gate(inputs[0])
-            zeros[name] += int((gate == 0).sum())
-            elements[name] += gate.numel()
+    def see(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
+        gate = layer.gate(inputs[0])
+        zeros[name] += int((gate == 0).sum())
+        elements[name] += gate.numel()
 
-        return layer.register_forward_pre_hook(hook)
-
-    handles = [watch(name, layer) for name, layer in layers.items()]
-    for images in batches:
-        deployed(images)
-    for handle in handles:
-        handle.remove()
+    with watched(layers, before=see):
+        for images in batches:
+            deployed(images)
     return {name: zeros[name] / elements[name] for name in layers}
 
 

@@ -15,7 +15,6 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from conf.logs import log_to_stderr
 from scripts.benchmarks.gated_layers import Row, layer_rows
 from scripts.benchmarks.gated_networks import require_gates, set_rows, trained_rows
 from scripts.benchmarks.side_by_side import keep_freed_memory
@@ -32,7 +31,6 @@ def rows(
     trained: list[str],
 ) -> Iterator[Row]:
     """The layer rows, then the networks with gates set to each zero fraction, then the trained ones."""
-    log_to_stderr()
     keep_freed_memory()
     for name in networks:
         require_gates(name)  # before any of them has taken its minutes

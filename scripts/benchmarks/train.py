@@ -28,7 +28,7 @@ from callbacks.throughput import Throughput
 from conf.run import Run
 from models.build import Built
 from models.cost import count
-from train import fit, log_to_stderr
+from train import fit
 
 Batch = tuple[Tensor, Tensor]
 Speed = Callable[[], float]  # images a second
@@ -37,7 +37,6 @@ Speed = Callable[[], float]  # images a second
 def rows(*, steps: int, small_steps: int, repeats: int, threads: int) -> Iterator[dict[str, Any]]:
     """One row for ResNet-20 at 32 px against a bare loop, one for a single layer against an empty Trainer."""
     torch.set_num_threads(threads)
-    log_to_stderr()
     logging.getLogger("callbacks").setLevel(logging.WARNING)  # no line an epoch
     resnet20 = partial(_resnet20, compose("train", ["model=resnet20", "data=fake"]))
     large, small = _ready(steps, 128, 3, 32), _ready(small_steps, 32, 1, 8)

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import schema
 from conf.launch import FOLDER
-from scripts.published.accuracies import measured
-from scripts.published.counts import counted
+from scripts.published.our_accuracies import measured
+from scripts.published.our_counts import counted
 from scripts.published.rows import NOT_RUN, RANKS, Row
 
 

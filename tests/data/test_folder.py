@@ -119,8 +119,11 @@ DISORDER = {
     ),
     "spaces": (lambda root: rename(root / "train/china", "china "), "'china ' in .*differ only in spaces at an end"),
     "hidden class": (lambda root: rename(root / "val/china", ".china"), r"val/.china is hidden, and so left out"),
-    "a file as root": (lambda root: (remove(root), root.touch()), "root is a file, not a folder; set data.root"),
-    "no root": (remove, "no folder .*; set data.root"),
+    "a file as root": (
+        lambda root: (remove(root), root.touch()),
+        "root is a file, not a folder; expected in data.root",
+    ),
+    "no root": (remove, "no folder .*; expected in data.root"),
     "no val": (lambda root: remove(root / "val"), "has no folder val; expected root/train/<class>.* It holds train"),
     "archives": (devkit, "ImageNet's archives .ILSVRC2012_img_train.tar.: unpack"),
     "kaggle": (kaggle, "Did you mean data.root=.*/ILSVRC/Data/CLS-LOC?"),
@@ -137,7 +140,7 @@ DISORDER = {
 def test_disorder_is_explained(root: Path, disorder: str) -> None:
     change, message = DISORDER[disorder]
     change(root)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         image_folder(root)
 
 

@@ -10,9 +10,14 @@ import pytest
 from tests.conftest import ROOT
 
 
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "scripts/complexity.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
 def complexity(*arguments: str, status: int = 0) -> str:
-    script = [sys.executable, "scripts/complexity.py", *arguments]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+    done = run(*arguments)
     assert done.returncode == status, done.stderr
     return done.stdout if status == 0 else done.stderr
 
@@ -33,8 +38,9 @@ def test_json_is_all_there_is_on_standard_output() -> None:
 @pytest.mark.slow
 def test_the_input_follows_the_data_or_the_paper() -> None:
     assert json.loads(complexity("model=resnet50", "format=json"))["macs"] == 4_089_184_256
-    small = json.loads(complexity("model=resnet20", "data=digits", "format=json"))
-    assert small["input"] == {"num_classes": 10, "size": 16, "channels": 1}
+    done = run("model=resnet18", "data=digits", "format=json")
+    assert json.loads(done.stdout)["input"] == {"num_classes": 10, "size": 16, "channels": 1}
+    assert done.stderr == "resnet18 at 16 px: the 7x7 stride-2 stem becomes 3x3 stride-1 and its pooling is left out\n"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from conf import binding
 from scripts import tables
-from scripts.published import accuracies as runs_module
+from scripts.published import our_accuracies as runs_module
 from scripts.published.comparison import Comparison, compare, outcome
 from scripts.published.rows import FOLDER, NOT_RUN, Figure, Row, read
 from tests.conftest import ROOT

@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 FLAGS = ("-O3", "-fno-ivopts", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 
 
-def load(source: Path) -> ctypes.CDLL:
-    """The library made of `source` by `cc`, or by what the environment variable CC names.
+def load(source: Path, **macros: int) -> ctypes.CDLL:
+    """The library made of `source` by `cc`, or by what the environment variable CC names, with `macros` defined.
 
     Raises OSError where there is no compiler that can make it, or no safe folder to compile in.
     """
-    command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, str(source)]
+    defined = [f"-D{name}={value}" for name, value in macros.items()]
+    command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, *defined, str(source)]
     identity = " ".join([source.read_text(), *command, _cpu()])
     name = f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     folder = _cache()

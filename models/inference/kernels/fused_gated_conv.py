@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...geometry import ConvGeometry
 from ...macs import conv_macs
+from .arguments import Arguments
 from .fused_conv import Add, FusedConv, activate
 from .gated_conv import gate_sums, gated_conv2d
 
@@ -53,24 +54,26 @@ class FusedGatedConv(nn.Module):
         return activate(self.add(self._skip(x, None, gate_bias, relu=False), residual), self.relu)
 
     def _skip(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Tensor:
-        conv = self.conv
-        return gated_conv2d(
-            x,
-            conv.weight,
-            conv.bias,
-            self.gate_weight,
-            gate_bias,
-            self.scale,
-            self.shift,
-            residual,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            self.geometry.groups,
-            self.gate_padding,
-            self.gate_ceiling,
-            conv.relu,
-            relu,
+        return gated_conv2d(self._arguments(x, residual, gate_bias, relu=relu))
+
+    def _arguments(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Arguments:
+        return Arguments(
+            x=x,
+            weight=self.conv.weight,
+            bias=self.conv.bias,
+            gate_weight=self.gate_weight,
+            gate_bias=gate_bias,
+            scale=self.scale,
+            shift=self.shift,
+            residual=residual,
+            stride=self.conv.stride,
+            padding=self.conv.padding,
+            dilation=self.conv.dilation,
+            groups=self.geometry.groups,
+            gate_padding=self.gate_padding,
+            gate_ceiling=self.gate_ceiling,
+            inner_relu=self.conv.relu,
+            relu=relu,
         )
 
     def dense(self, x: Tensor, residual: Tensor | None) -> Tensor:
@@ -85,9 +88,7 @@ class FusedGatedConv(nn.Module):
         return self.gate_sums(x).clamp(0, self.gate_ceiling)
 
     def gate_sums(self, x: Tensor) -> Tensor:
-        size = self.geometry.output_size(x.shape[2], x.shape[3])
-        conv = self.conv
-        return gate_sums(x, self.gate_weight, self.gate_bias, conv.stride, conv.dilation, self.gate_padding, size)
+        return gate_sums(self._arguments(x, None, self.gate_bias, relu=False))
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         """Of every position, the gate's included; where it does not skip, `conv` counts for itself."""

@@ -5,12 +5,12 @@
    2. Closed pixels get their constant at once. Open ones are put on a list, one list for each border class: pixels
       whose windows leave the image by the same taps. Within a class all windows have the same shape, so one set of
       offsets serves all of them, and taps outside the image cost nothing.
-   3. When a block of open pixels is full, each panel of 16 output channels is multiplied with all of them, MR pixels
+   3. When a block of open pixels is full, each panel of PANEL output channels is multiplied with all of them, MR pixels
       at a time: their sums stay in registers for the whole window (MR x 1 or 2 panels), each weight vector that is
       loaded serves MR pixels, and the panel stays in cache from tile to tile.
    4. Pixels that fill no tile wait for the next block. Those left at the end share tiles across classes, in which taps
       outside the image read a row of zeros.
-   Weights are packed as [group][panel][tap][input channel][16]. */
+   Weights are packed as [group][panel][tap][input channel][PANEL]. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,9 @@
 #define LANES 4
 #endif
 #define MR 6
-#define PANEL 16
+#ifndef PANEL
+#error "PANEL, the number of output channels in a panel, is defined by what compiles this file (native.py)"
+#endif
 #define MAX_PANELS (LANES == 16 ? 2 : 1) /* panels in a tile: as many as the registers hold the sums of */
 #define BUNCH 4     /* pixels whose gates are summed together */
 #define MAX_SPANS 9 /* of rows or columns with the same taps inside the image */
@@ -42,7 +44,7 @@ typedef int64_t i64;
 typedef struct {
     const float *x, *weight, *bias, *gate, *scale, *shift, *residual;
     float *out;
-    i64 n, h, w, c, ho, wo, t, groups;
+    i64 n, c, h, w, t, ho, wo, groups;
     i64 kh, kw, sh, sw, ph, pw, dh, dw; /* kernel, stride, padding, dilation */
     i64 gkh, gkw, gph, gpw;             /* kernel and padding of the gate; a negative padding cuts */
     i64 inner_relu, relu, threads;

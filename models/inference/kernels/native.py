@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .arguments import Arguments
 from .compilation import load
 from .packed import PackedWeights
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("gated_conv.c")
-PANEL = 16  # output channels that the kernel computes together; also in gated_conv.c
+PANEL = 16  # output channels that the kernel computes together; gated_conv.c is compiled with it
 POINTERS = ("x", "weight", "bias", "gate", "scale", "shift", "residual", "out")
 SIZES = (
-    *("n", "h", "w", "c", "ho", "wo", "t", "groups"),
+    *("n", "c", "h", "w", "t", "ho", "wo", "groups"),
     *("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"),
     *("gkh", "gkw", "gph", "gpw", "inner_relu", "relu", "threads"),
 )
@@ -39,35 +40,30 @@ class _Conv(ctypes.Structure):
     )
 
 
-def can_run(arguments: tuple) -> bool:
-    """Whether the kernel takes these arguments of gated_conv2d: float32 on a machine with a compiler."""
-    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-    return all(tensor.dtype == torch.float32 for tensor in tensors) and function() is not None
+def can_run(a: Arguments) -> bool:
+    """Whether the kernel takes these arguments: float32 on a machine with a compiler."""
+    return all(tensor.dtype == torch.float32 for tensor in a.tensors) and function() is not None
 
 
-def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
-    """See models/inference/kernels/gated_conv.py, whose arguments it takes."""
-    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
-    stride, padding, dilation, groups, gate_padding = geometry
-    n, c, h, w = x.shape
-    t, _, kh, kw = weight.shape
-    ho = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
-    wo = (w + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    # Of its own type, not the process's default one, which set_default_dtype changes.
-    out = torch.empty((n, t, ho, wo), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+def gated_conv2d(a: Arguments) -> Tensor:
+    """The operator of models/inference/kernels/gated_conv.py, for tensors that `can_run` accepts."""
+    # Of x's own type, not the process's default one, which set_default_dtype changes.
+    out = torch.empty(a.output_shape, dtype=a.x.dtype, device=a.x.device, memory_format=torch.channels_last)
     if out.numel() == 0:
         return out
-    gate = gate_weight.permute(0, 2, 3, 1)  # 1, k, l, C
-    vectors = [None if vector is None else vector.contiguous() for vector in (bias, gate, scale, shift)]
-    images = [None if image is None else image.contiguous(memory_format=torch.channels_last) for image in (x, residual)]
-    packed = _packed.of(weight, (groups,), lambda: pack(weight, groups))
-    tensors = (images[0], packed, *vectors, images[1], out)  # in the order of POINTERS
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    sizes = (n, h, w, c, ho, wo, t, groups, kh, kw, *stride, *padding, *dilation, *gate_weight.shape[2:], *gate_padding)
-    rest = (inner_relu, relu, torch.get_num_threads(), gate_bias.item(), gate_ceiling)
+    gate = a.gate_weight.permute(0, 2, 3, 1)  # 1, k, l, C
+    vectors = [None if vector is None else vector.contiguous() for vector in (a.bias, gate, a.scale, a.shift)]
+    x = a.x.contiguous(memory_format=torch.channels_last)
+    residual = None if a.residual is None else a.residual.contiguous(memory_format=torch.channels_last)
+    packed = _packed.of(a.weight, (a.groups,), lambda: pack(a.weight, a.groups))
+    tensors = (x, packed, *vectors, residual, out)  # in the order of POINTERS
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
+    images = (*x.shape, *out.shape[1:], a.groups)  # what follows is in the order of SIZES
+    windows = (*a.weight.shape[2:], *a.stride, *a.padding, *a.dilation, *a.gate_weight.shape[2:], *a.gate_padding)
+    rest = (a.inner_relu, a.relu, torch.get_num_threads(), a.gate_bias.item(), a.gate_ceiling)
     run = function()
     assert run is not None
-    if run(ctypes.byref(_Conv(*pointers, *sizes, *rest))):
+    if run(ctypes.byref(_Conv(*pointers, *images, *windows, *rest))):
         raise MemoryError(f"no memory for a gated convolution of {tuple(x.shape)}")
     return out
 
@@ -94,7 +90,7 @@ _once = threading.Lock()
 @functools.cache
 def _function() -> Any:
     try:
-        return load(SOURCE).gated_conv
+        return load(SOURCE, PANEL=PANEL).gated_conv
     except OSError as failure:
         log.warning(f"gated convolutions run as plain PyTorch, slower: {failure}")
         return None

@@ -10,6 +10,7 @@ Tensors are channels last: x and the weight are copied where they are not. Sums 
 multiplied as such (no TF32). Tested with Triton's interpreter and compiled for CUDA; never timed, nor run on a GPU.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .gated_conv import output_size
+from .arguments import Arguments
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 POSITIONS = 64  # that a program takes
@@ -27,54 +28,41 @@ LEAST = 16  # what tl.dot takes
 LARGEST = 2**31 - 1  # offsets are int32
 
 
-def can_run(arguments: tuple) -> bool:
+def can_run(a: Arguments) -> bool:
     """Whether the kernels take these arguments: one of DTYPES for all tensors, and fewer than 2^31 elements in each."""
-    x, weight, *_ = arguments
-    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-    elements = x.shape[0] * weight.shape[0] * _area(output_size(x, weight, *arguments[8:11]))
-    return (
-        all(tensor.dtype == x.dtype for tensor in tensors)
-        and x.dtype in DTYPES
-        and max(elements, x.numel(), weight.numel()) <= LARGEST
-    )
+    same_type = all(tensor.dtype == a.x.dtype for tensor in a.tensors) and a.x.dtype in DTYPES
+    return same_type and max(math.prod(a.output_shape), a.x.numel(), a.weight.numel()) <= LARGEST
 
 
-def gated_conv2d(x: Tensor, weight: Tensor, *arguments: Any) -> Tensor:
-    """See models/inference/kernels/gated_conv.py, whose arguments it takes."""
-    bias, gate_weight, gate_bias, scale, shift, residual, *geometry, gate_ceiling, inner_relu, relu = arguments
-    stride, padding, dilation, groups, gate_padding = geometry
-    size = output_size(x, weight, stride, padding, dilation)
-    x, weight, gate_weight = _last(x), _last(weight), _last(gate_weight)
-    residual = _last(residual) if residual is not None else None
-    bias, scale, shift = (vector.contiguous() if vector is not None else None for vector in (bias, scale, shift))
-    shape = (len(x), len(weight), *size)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+def gated_conv2d(a: Arguments) -> Tensor:
+    """The operator of models/inference/kernels/gated_conv.py, for tensors that `can_run` accepts."""
+    size, groups = a.output_size, a.groups
+    x, weight, gate_weight = _last(a.x), _last(a.weight), _last(a.gate_weight)
+    residual = _last(a.residual) if a.residual is not None else None
+    bias, scale, shift = (vector.contiguous() if vector is not None else None for vector in (a.bias, a.scale, a.shift))
+    out = torch.empty(a.output_shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if out.numel() == 0:
         return out
-    positions, channels, filters = len(x) * _area(size), x.shape[1], len(weight)
+    positions, channels, filters = len(x) * math.prod(size), x.shape[1], len(weight)
     gates = x.new_empty(positions, dtype=torch.float32)
     listed, count = x.new_empty(positions, dtype=torch.int32), x.new_zeros(1, dtype=torch.int32)
-    shapes, steps = (positions, *x.shape[2:], *size), (*stride, *dilation)
+    shapes, steps = (positions, *x.shape[2:], *size), (*a.stride, *a.dilation)
     blocks = triton.cdiv(positions, POSITIONS)
     depth, wide = _block(channels // groups, DEPTH), _block(filters // groups, CHANNELS)
     find_open: Any = _gate[(blocks,)]
     convolve: Any = _convolve[(blocks * groups * triton.cdiv(filters // groups, wide),)]
     with torch.cuda.device_of(x):
         find_open(
-            *(x, gate_weight, gate_bias, gate_ceiling, shift, residual, out, gates, listed, count, *shapes),
-            *(channels, filters, *gate_weight.shape[2:], *steps, *gate_padding, relu),
+            *(x, gate_weight, a.gate_bias, a.gate_ceiling, shift, residual, out, gates, listed, count, *shapes),
+            *(channels, filters, *gate_weight.shape[2:], *steps, *a.gate_padding, a.relu),
             *(POSITIONS, _block(channels, CHANNELS), _block(filters, CHANNELS)),
         )
         convolve(
             *(x, weight, bias, scale, shift, residual, out, gates, listed, count, *shapes),
-            *(channels, filters, groups, *weight.shape[2:], *steps, *padding, inner_relu, relu),
+            *(channels, filters, groups, *weight.shape[2:], *steps, *a.padding, a.inner_relu, a.relu),
             *(POSITIONS, depth, wide),
         )
     return out
-
-
-def _area(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
 
 
 def _last(tensor: Tensor) -> Tensor:
@@ -155,8 +143,7 @@ def _convolve(
     x, weight, bias, scale, shift, residual, out, gates, listed, count, positions, h, w, ho, wo,
     c: tl.constexpr, t: tl.constexpr, groups: tl.constexpr, kh: tl.constexpr, kw: tl.constexpr,
     sh: tl.constexpr, sw: tl.constexpr, dh: tl.constexpr, dw: tl.constexpr, ph: tl.constexpr, pw: tl.constexpr,
-    inner_relu: tl.constexpr, with_relu: tl.constexpr,
-    block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
+    inner_relu: tl.constexpr, with_relu: tl.constexpr, block: tl.constexpr, depth: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """Neighbouring programs take the same positions, so that windows are read from the cache."""
     blocks: tl.constexpr = (t // groups + wide - 1) // wide  # of one group's output channels

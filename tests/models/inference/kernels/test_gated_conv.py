@@ -2,7 +2,7 @@
 
 import math
 import random
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -11,30 +11,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.inference.kernels import gated_conv, native
+from models.inference.kernels.arguments import Arguments
 
 
-class Arguments(NamedTuple):
-    """Of gated_conv2d, in its order."""
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    gate_weight: Tensor
-    gate_bias: Tensor
-    scale: Tensor | None
-    shift: Tensor | None
-    residual: Tensor | None
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    groups: int
-    gate_padding: list[int]
-    gate_ceiling: float
-    inner_relu: bool
-    relu: bool
-
-    def to(self, dtype: torch.dtype) -> "Arguments":
-        return Arguments(*(value.to(dtype) if isinstance(value, Tensor) else value for value in self))
+def to(a: Arguments, dtype: torch.dtype) -> Arguments:
+    return Arguments(*(value.to(dtype) if isinstance(value, Tensor) else value for value in a))
 
 
 def gate_before_relu(a: Arguments) -> Tensor:
@@ -50,7 +31,7 @@ def gate_before_relu(a: Arguments) -> Tensor:
 
 def dense(a: Arguments, gate: Tensor | None = None) -> Tensor:
     """The definition, in double precision; `gate` where its convolution is at hand."""
-    gate, a = gate_before_relu(a) if gate is None else gate, a.to(torch.double)
+    gate, a = gate_before_relu(a) if gate is None else gate, to(a, torch.double)
     y = F.conv2d(a.x, a.weight, a.bias, a.stride, a.padding, a.dilation, a.groups)
     y = (y.relu() if a.inner_relu else y) * gate.clamp(0, a.gate_ceiling)
     if a.scale is not None:
@@ -155,7 +136,7 @@ def check(implementation: Any, a: Arguments, tolerance: float = 2e-5, threads: i
     """Equal to the dense product, exactly what is promised at closed positions, channels last; nothing written to."""
     before = [value.clone() if isinstance(value, Tensor) else value for value in a]
     torch.set_num_threads(threads)
-    out = implementation(*a)
+    out = implementation(a)
     torch.set_num_threads(1)
     gate = gate_before_relu(a)
     expected = dense(a, gate)
@@ -219,7 +200,7 @@ def test_closed_positions_do_not_show_what_is_not_finite(implementation, channel
         is_open = (gate_before_relu(a) > 0).expand(-1, 19, -1, -1)
         assert 0.3 < is_open.double().mean() < 0.7
         a.x[:, :, 1::2] = poison
-        out, expected = implementation(*a), dense(a)
+        out, expected = implementation(a), dense(a)
         assert expected[~is_open].isnan().all()  # 0 x NaN or infinity
         assert torch.equal(out[~is_open], closed(a, out)[~is_open])
         torch.testing.assert_close(out[is_open].double(), expected[is_open], rtol=1e-5, atol=0, equal_nan=True)
@@ -229,16 +210,16 @@ def test_closed_positions_do_not_show_what_is_not_finite(implementation, channel
 def test_a_gate_of_nan_gives_nan(implementation, channels: int) -> None:
     a = make(channels, 19, (1, 1), (20, 21), padding=(0, 0), zeros=1)
     a.x[1, channels // 2, 3, 4] = a.x[0, 0, 19, 20] = math.nan
-    found = implementation(*a).isnan().all(1).nonzero().tolist()
+    found = implementation(a).isnan().all(1).nonzero().tolist()
     assert found == [[0, 19, 20], [1, 3, 4]]
-    assert implementation(*a._replace(gate_bias=torch.full((1,), math.nan))).isnan().all()
+    assert implementation(a._replace(gate_bias=torch.full((1,), math.nan))).isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.double, torch.bfloat16, torch.half])
 def test_other_types_run_as_plain_pytorch(dtype: torch.dtype) -> None:
-    a = make().to(dtype)
+    a = to(make(), dtype)
     assert not native.can_run(a)
-    torch.testing.assert_close(gated_conv.gated_conv2d(*a), gated_conv.portable(*a), rtol=0, atol=0)
+    torch.testing.assert_close(gated_conv.gated_conv2d(a), gated_conv.portable(a), rtol=0, atol=0)
     check(gated_conv.gated_conv2d, a, {torch.double: 1e-12, torch.bfloat16: 0.1, torch.half: 0.02}[dtype])
 
 
@@ -250,7 +231,7 @@ class Layer(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gated_conv.gated_conv2d(x, *(getattr(self, name) for name in Arguments._fields[1:8]), *self.rest)
+        return gated_conv.gated_conv2d(Arguments(x, *(getattr(self, n) for n in Arguments._fields[1:8]), *self.rest))
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -259,44 +240,45 @@ def test_compiles_into_one_graph(backend: str) -> None:
     torch.compiler.reset()
     with torch.no_grad():
         out = torch.compile(Layer(a), backend=backend, fullgraph=True)(a.x)
-    assert torch.equal(out, gated_conv.gated_conv2d(*a))
+    assert torch.equal(out, gated_conv.gated_conv2d(a))
 
 
 def test_exports_as_one_operator() -> None:
     a = make()
     program = torch.export.export(Layer(a), (a.x,))
     assert "cheapconv.gated_conv2d" in str(program.graph)
-    torch.testing.assert_close(program.module()(a.x), gated_conv.gated_conv2d(*a), rtol=0, atol=0)
+    torch.testing.assert_close(program.module()(a.x), gated_conv.gated_conv2d(a), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 @pytest.mark.parametrize("sizes", [{}, {"filters": 1, "extras": ""}, {"batch": 0}], ids=str)
 def test_its_schema_and_shapes_are_true(sizes: dict[str, Any], dtype: torch.dtype) -> None:
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(torch.ops.cheapconv.gated_conv2d.default, make(**sizes).to(dtype), test_utils=checks)
+    torch.library.opcheck(torch.ops.cheapconv.gated_conv2d.default, to(make(**sizes), dtype), test_utils=checks)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_meta_device_knows_the_shape(seed: int) -> None:
     a, _ = drawn(seed)
-    out = gated_conv.gated_conv2d(*(value.to("meta") if isinstance(value, Tensor) else value for value in a))
+    out = gated_conv.gated_conv2d(Arguments(*(v.to("meta") if isinstance(v, Tensor) else v for v in a)))
     assert out.shape == dense(a).shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 def test_flops_are_those_of_convolution_and_gate(dtype: torch.dtype) -> None:
     """At every position: 2 (C / groups k l T + C k' l'), here of 6 x 9 outputs of 3 images."""
-    a = make(16, 24, (3, 5), (11, 11), batch=3, stride=(2, 1), groups=2, gate_kernel=(3, 2), zeros=0.9).to(dtype)
+    a = make(16, 24, (3, 5), (11, 11), batch=3, stride=(2, 1), groups=2, gate_kernel=(3, 2), zeros=0.9)
+    a = to(a, dtype)
     with FlopCounterMode(display=False) as counter:
-        gated_conv.gated_conv2d(*a)
+        gated_conv.gated_conv2d(a)
     assert counter.get_total_flops() == 3 * 6 * 9 * 2 * (8 * 3 * 5 * 24 + 16 * 3 * 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 def test_there_are_no_gradients(dtype: torch.dtype) -> None:
-    a = make().to(dtype)
+    a = to(make(), dtype)
     a.weight.requires_grad_()
     with pytest.raises(ValueError, match=r"has no gradient; call it under torch.no_grad\(\)"):
-        gated_conv.gated_conv2d(*a)
+        gated_conv.gated_conv2d(a)
     with torch.no_grad():
-        gated_conv.gated_conv2d(*a)
+        gated_conv.gated_conv2d(a)

@@ -17,9 +17,9 @@ PARAMETERS = ["weight", "bias", "gate_weight", "gate_bias", "scale", "shift"]
 
 def test_the_operator_runs_it(monkeypatch) -> None:
     a = make()
-    assert torch.equal(gated_conv.gated_conv2d(*a), native.gated_conv2d(*a))
+    assert torch.equal(gated_conv.gated_conv2d(a), native.gated_conv2d(a))
     monkeypatch.setattr(gated_conv, "portable", None)
-    gated_conv.gated_conv2d(*a)
+    gated_conv.gated_conv2d(a)
 
 
 # ---- packed weights ----
@@ -76,7 +76,7 @@ def test_a_weight_in_two_layers_serves_both() -> None:
 def test_packed_weights_go_with_their_weight() -> None:
     before = len(native._packed)
     a = make()
-    native.gated_conv2d(*a)
+    native.gated_conv2d(a)
     assert len(native._packed) == before + 1
     del a
     assert len(native._packed) == before
@@ -99,18 +99,18 @@ def test_a_weight_written_to_in_inference_mode_is_seen(made_in_inference_mode: b
 def under(default: torch.dtype) -> Callable[..., torch.Tensor]:
     """The kernel, called while the process's default type is another one."""
 
-    def run(*arguments) -> torch.Tensor:
+    def run(arguments) -> torch.Tensor:
         torch.set_default_dtype(default)
         try:
-            return native.gated_conv2d(*arguments)
+            return native.gated_conv2d(arguments)
         finally:
             torch.set_default_dtype(torch.float32)
 
     return run
 
 
-def under_every(*arguments) -> torch.Tensor:
-    first, *others = [under(default)(*arguments) for default in (torch.float32, torch.float64, torch.float16)]
+def under_every(arguments) -> torch.Tensor:
+    first, *others = [under(default)(arguments) for default in (torch.float32, torch.float64, torch.float16)]
     assert all(torch.equal(first, other) for other in others)
     return first
 
@@ -125,5 +125,5 @@ def test_the_default_type_changes_nothing(dtype: torch.dtype) -> None:
 def test_the_default_device_changes_nothing() -> None:
     a = make()
     with torch.device("meta"):
-        out = native.gated_conv2d(*a)
+        out = native.gated_conv2d(a)
     torch.testing.assert_close(out.double(), dense(a), rtol=2e-5, atol=2e-5)

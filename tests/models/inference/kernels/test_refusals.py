@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.inference.kernels.arguments import Arguments
 from models.inference.kernels.gated_conv import gated_conv2d
 
 FITS: dict[str, Any] = {
@@ -44,15 +45,15 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "value", "message"), REFUSED)
 def test_refusals_name_the_argument(name: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match="^") as refusal:
-        gated_conv2d(**FITS | {name: value})
+        gated_conv2d(Arguments(**FITS | {name: value}))
     assert message in str(refusal.value)
 
 
 def test_groups_must_divide_the_channels() -> None:
     arguments = FITS | {"groups": 4, "weight": torch.randn(8, 1, 3, 3)}
     with pytest.raises(ValueError, match="groups=4: must divide the 6 input and the 8 output channels"):
-        gated_conv2d(**arguments)
+        gated_conv2d(Arguments(**arguments))
 
 
 def test_what_fits_is_computed() -> None:
-    assert gated_conv2d(**FITS).shape == (2, 8, 5, 7)
+    assert gated_conv2d(Arguments(**FITS)).shape == (2, 8, 5, 7)

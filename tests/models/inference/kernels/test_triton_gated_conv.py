@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.models.inference.kernels import test_gated_conv as contract
-from tests.models.inference.kernels.test_gated_conv import check, drawn, make
+from tests.models.inference.kernels.test_gated_conv import check, drawn, make, to
 
 pytest.importorskip("triton", reason="Triton is for Linux")
 ROOT = Path(__file__).parents[4]
@@ -55,7 +55,7 @@ def in_the_interpreter() -> None:
         print("seed", seed, flush=True)
         check(kernels.gated_conv2d, drawn(seed)[0])
     print("half", flush=True)  # bfloat16 the interpreter multiplies as integers
-    check(kernels.gated_conv2d, make(24, 20).to(torch.half), 2e-3)
+    check(kernels.gated_conv2d, to(make(24, 20), torch.half), 2e-3)
     for extras in ("bias inner_relu", "shift residual relu"):
         print("not finite:", extras, flush=True)
         contract.test_closed_positions_do_not_show_what_is_not_finite(kernels.gated_conv2d, 5, extras)
@@ -68,8 +68,8 @@ def test_leaves_other_types_and_large_tensors_to_plain_pytorch() -> None:
 
     a = make()
     assert kernels.can_run(a)
-    assert kernels.can_run(a.to(torch.half))
-    assert not kernels.can_run(a.to(torch.double))
+    assert kernels.can_run(to(a, torch.half))
+    assert not kernels.can_run(to(a, torch.double))
     assert not kernels.can_run(a._replace(scale=a.scale.double()))
     huge = [a._replace(x=torch.empty(2**14, 16, 2**6, side, device="meta")) for side in (2**6, 2**7, 2**8)]
     assert [kernels.can_run(each) for each in huge] == [False] * 3  # 2^31 outputs, then inputs too

@@ -1,0 +1,29 @@
+"""Which callbacks run: those that every run has, and between them those that its configuration chooses.
+
+conf/callbacks/ names the ones to choose from: progress, data_wait and checkpoint by default, ema on demand.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from callbacks.complexity import Complexity
+from callbacks.gates import GateSparsity
+from callbacks.one_error import OneError
+from callbacks.result import Result
+from callbacks.throughput import Throughput
+from models.build import Built
+
+
+def all_callbacks(
+    built: Built, run_dir: Path, identity: dict[str, Any], config: dict[str, Any], chosen: Iterable[pl.Callback]
+) -> list[pl.Callback]:
+    """The callbacks of one run, in the order in which Lightning calls them (but it calls checkpoints last).
+
+    `identity` and `config` are what result.json says of the run; `chosen` are the configuration's callbacks.
+    """
+    gates, throughput = GateSparsity(built.cost), Throughput()
+    result = Result(run_dir, identity, config, built, gates, throughput)
+    return [Complexity(built), gates, throughput, *chosen, result, OneError()]
