@@ -14,7 +14,8 @@ def gate_figure(zero_fraction: dict[str, float]) -> Figure:
     """One bar a gate, in the order of the network: the share of closed positions in percent."""
     figure = Figure(figsize=(max(5.0, 0.3 * len(zero_fraction) + 2), 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar(list(zero_fraction), [100 * zero for zero in zero_fraction.values()], color="tab:blue")
+    axes.bar(range(len(zero_fraction)), [100 * zero for zero in zero_fraction.values()], color="tab:blue")
+    axes.set_xticks(range(len(zero_fraction)), list(zero_fraction))
     axes.set(ylabel="closed gate positions, %", ylim=(0, 100), title="Gate sparsity by layer (test set)")
     axes.tick_params(axis="x", rotation=90, labelsize=7)
     return figure

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from conf.identity import differences, digest, flatten
+from conf.presets import ANY_NETWORK
 
 PARTS = ("backbone", "layer", "scope")
-ANY_NETWORK = ("timm", "torchvision")  # these backbones stand for every network of a library, chosen by its name there
 
 
 def run_names(plain: dict[str, Any]) -> dict[str, Any]:

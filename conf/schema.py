@@ -11,6 +11,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from conf.presets import register_backbones
+
 
 @dataclass
 class Model:
@@ -131,8 +133,9 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra by name, and what conf/ calls `one_word`."""
+    """Make known to Hydra the schemas by name, the backbones as presets, and what conf/ calls `one_word`."""
     OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
+    register_backbones()
     for name, schema in SCHEMAS.items():
         node = OmegaConf.structured(schema)
         _open_groups(node)

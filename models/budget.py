@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from .cost import count
-from .rebuild import Layer, Place, replacement
+from .rebuild import Layer, made_by, replacement
+from .scope import Place
 
-Path = tuple[str, ...]
+Keys = tuple[str, ...]  # the names of nested keyword arguments, from the outermost
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,17 @@ class Choice:
         )
 
 
-def choose(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
+def meet_budget(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
     """The knob's values for `places`, next to `fixed_macs` spent elsewhere, that come closest to `budget` from below.
 
-    All places get the dearest value that they can all have; then each place in turn, the first ones first, the next
-    dearer one where the budget still allows it (early convolutions are narrow and gain the least time). Raises
-    ValueError where the layer has no knob or no choice reaches the budget, with the range that can be reached.
+    All places get the dearest value that the budget allows for all. Then each place, in order, gets the next dearer
+    value if the budget still allows it; the first come first because early convolutions are narrow, so that there the
+    cheaper value saves the least time. Raises ValueError where the layer has no knob, and where no value meets the
+    budget, with the range that can be met.
     """
-    path, values = _knob(layer)
-    knob = ".".join(path)
-    costs = {value: _costs(_with(layer, path, value), places) for value in values}
+    keys, values = _knob(layer)
+    knob = ".".join(keys)
+    costs = {value: _costs(_with(layer, keys, value), places) for value in values}
     ladder = sorted(values, key=lambda value: sum(costs[value]))
     totals = [fixed_macs + sum(costs[value]) for value in ladder]
     if not totals[0] <= budget <= totals[-1]:
@@ -54,32 +56,32 @@ def choose(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float
         affordable = total + dear - cheap <= budget
         chosen[place.name] = high if affordable else low
         total += dear - cheap if affordable else 0
-    return Choice(budget, knob, chosen, {name: _with(layer, path, value) for name, value in chosen.items()})
+    return Choice(budget, knob, chosen, {name: _with(layer, keys, value) for name, value in chosen.items()})
 
 
-def _knob(layer: Layer) -> tuple[Path, tuple]:
+def _knob(layer: Layer) -> tuple[Keys, tuple]:
     found = _find_knob(layer)
     if not found:
-        name = getattr(getattr(layer, "func", layer), "__name__", layer)
+        name = getattr(made_by(layer), "__name__", layer)
         raise ValueError(
             f"{name} has no knob that a budget could turn; set model.budget_macs and model.budget_ratio to null"
         )
     return found
 
 
-def _find_knob(layer: Layer) -> tuple[Path, tuple] | None:
-    """Path of keyword arguments to the innermost knob, and its values."""
+def _find_knob(layer: Layer) -> tuple[Keys, tuple] | None:
+    """The keyword arguments that lead to the innermost knob, and its values."""
     arguments = layer.keywords if isinstance(layer, partial) else {}
     for name, value in arguments.items():
         if isinstance(value, partial) and (inner := _find_knob(value)):
             return (name, *inner[0]), inner[1]
-    own = getattr(getattr(layer, "func", layer), "budget_knob", None)
+    own = getattr(made_by(layer), "budget_knob", None)
     return ((own[0],), own[1]) if own else None
 
 
-def _with(layer: Layer, path: Path, value: Any) -> Layer:
-    """`layer` with the argument at `path` set to `value`."""
-    name, *rest = path
+def _with(layer: Layer, keys: Keys, value: Any) -> Layer:
+    """`layer` with the argument that `keys` lead to set to `value`."""
+    name, *rest = keys
     if rest:
         assert isinstance(layer, partial)
         value = _with(layer.keywords[name], tuple(rest), value)
@@ -87,7 +89,7 @@ def _with(layer: Layer, path: Path, value: Any) -> Layer:
 
 
 def _costs(layer: Layer, places: Sequence[Place]) -> list[int]:
-    """MACs at each place; where the convolution stays, its own."""
+    """MACs of what stands at each place with `layer`: the new layer, or the convolution where it stays."""
     known: dict[Any, int] = {}
     for place in places:
         key = place.geometry, place.input_shape

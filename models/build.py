@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .budget import Choice, choose
+from .budget import Choice, meet_budget
 from .cost import Cost, count
 from .init import initialise
-from .rebuild import Layer, Scope, Swap, rebuild, require_a_replacement, survey
+from .rebuild import Layer, Scope, Swap, made_by, rebuild, require_a_replacement, survey
 
 Backbone = Callable[..., nn.Module]
 
@@ -59,10 +59,10 @@ def build(
     budget = _budget(budget_macs, budget_ratio, baseline.macs)
     if budget:
         fixed = baseline.macs - sum(baseline.macs_of(name) for name in layers)
-        choice = choose(layer, found.places, fixed, budget)
+        choice = meet_budget(layer, found.places, fixed, budget)
         layers = choice.layers
     swaps = rebuild(net, found, layers)
-    if getattr(layer, "func", layer) is not nn.Conv2d:  # the baseline may have nothing to replace
+    if made_by(layer) is not nn.Conv2d:  # the baseline may have nothing to replace
         require_a_replacement(swaps)
     initialise(net)
     return Built(net, swaps, count(net, data.shape), baseline, choice)

@@ -24,15 +24,16 @@ from .macs import Shape, conv_macs, conv_transpose_macs, linear_macs
 from .meta import run_on_meta
 from .watch import watched
 
-# FLOPs of PyTorch's operators from arguments and output: the formulas of torch's counter, and products that it lacks.
-# An operator of ours brings its formula when the module that defines it is imported.
+# Formulas for the FLOPs of PyTorch's operators, by name, from their arguments and output: those of torch's counter, and
+# products that it lacks. Other operators, ours among them, register their formula with torch's counter when they are
+# defined, perhaps after this file is imported.
 FLOPS: dict[str, Callable[..., int]] = {str(operator): formula for operator, formula in flop_registry.items()} | {
     "aten.addbmm": lambda addend, left, right, **others: 2 * left.numel() * right.shape[2],
     "aten.mv": lambda matrix, vector, **others: 2 * matrix.numel(),
     "aten.addmv": lambda addend, matrix, vector, **others: 2 * matrix.numel(),
     "aten.dot": lambda left, right, **others: 2 * left.numel(),
 }
-# No arithmetic: views, allocation and bookkeeping, which would only hide the rest of the list.
+# Operators without arithmetic: allocation, copies and bookkeeping, which would only hide the rest of the list.
 MOVES = (
     "aten.detach",
     "aten.empty",
@@ -46,7 +47,7 @@ MOVES = (
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module that holds parameters of its own or multiplies; activations: elements of what it counts returns.
+    """One module that has parameters of its own or multiplies; `activations` is the size of what it computes.
 
     `operators`: MACs of each operator where they alone counted the module, and {} where its formula did too.
     """
@@ -109,7 +110,7 @@ class _Ledger(TorchDispatchMode):
         super().__init__()
         self.modules = dict(net.named_modules())
         self.formulas = {name: formula for name, module in self.modules.items() if (formula := _formula(module))}
-        self.running: list[str] = []  # who answers for what runs now: one name for each forward entered
+        self.running: list[str] = []  # for each forward pass that has begun, the module that its operators count for
         self.by_formula: Counter[str] = Counter()
         self.by_operators: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.activations: Counter[str] = Counter()
@@ -117,7 +118,7 @@ class _Ledger(TorchDispatchMode):
         self.uncounted: Counter[str] = Counter()
 
     def enter(self, name: str, module: nn.Module, inputs: tuple) -> None:
-        """Below a module that has a formula, those without one belong to it."""
+        """Let a module without a formula count for the one around it, if that has a formula."""
         covered = bool(self.running) and self.running[-1] in self.formulas and name not in self.formulas
         self.running.append(self.running[-1] if covered else name)
 
@@ -132,8 +133,8 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         operator = str(func.overloadpacket)
-        formula = FLOPS.get(operator.removesuffix("_"))  # in place it costs the same
-        formula = formula or flop_registry.get(func.overloadpacket)
+        name = operator.removesuffix("_")  # an operator that writes to its input costs the same
+        formula = FLOPS.get(name) or flop_registry.get(func.overloadpacket)
         if formula:
             self._add(self.running[-1], operator, formula(*args, **(kwargs or {}), out_val=output) // 2, output)
         elif not func.is_view and operator not in MOVES:
@@ -182,5 +183,5 @@ def _formula(module: nn.Module) -> Callable[[Shape, Shape], int] | None:
 
 
 def _first_shape(values: Any) -> Shape:
-    """Of the first tensor among nested values; () where there is none."""
+    """The shape of the first tensor among nested values; () where there is none."""
     return next((tuple(value.shape) for value in tree_leaves(values) if isinstance(value, Tensor)), ())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,12 +11,16 @@ from .geometry import ConvGeometry
 from .layers import gated_layers
 from .macs import conv_macs
 from .meta import run_on_meta
-from .scope import Site
+from .scope import Place, Shape
 from .watch import watched
 
 Layer = Callable[..., nn.Module]
-Scope = Callable[[Sequence[Site]], dict[str, str]]
-Shape = tuple[int, int, int, int]
+Scope = Callable[[Sequence[Place]], dict[str, str]]
+
+
+def made_by(layer: Layer) -> Any:
+    """The class or function that `layer` is, or that it is a partial of."""
+    return getattr(layer, "func", layer)
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,6 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A convolution that is to be replaced, and what it takes and returns."""
-
-    name: str
-    conv: nn.Conv2d
-    geometry: ConvGeometry
-    input_shape: Shape
-    output_shape: Shape
-
-
-@dataclass(frozen=True)
 class Survey:
     """What a scope selects in a network, and by name why every other convolution stays; in order of execution."""
 
@@ -53,16 +47,11 @@ class Survey:
 def survey(net: nn.Module, scope: Scope, input_shape: Shape) -> Survey:
     """Run `net` on the meta device for an input of (N, C, H, W) and ask `scope` about each of its convolutions."""
     convs = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
-    shapes = _shapes(convs, net, input_shape)
-    order = [*shapes, *(name for name in convs if name not in shapes)]
-    kept = {name: reason for name in order if (reason := _unfit(convs[name], name in shapes))}
-    kept |= scope([site for site in _sites(convs, shapes) if site.name not in kept])
-    places = [
-        Place(name, convs[name], ConvGeometry.of(convs[name]), shapes[name].input, shapes[name].output)
-        for name in order
-        if name not in kept
-    ]
-    return Survey(places, kept, order)
+    places = _places(convs, net, input_shape)
+    order = [*places, *(name for name in convs if name not in places)]
+    kept = {name: reason for name in order if (reason := _unfit(convs[name], name in places))}
+    kept |= scope([place for place in places.values() if place.name not in kept])
+    return Survey([place for place in places.values() if place.name not in kept], kept, order)
 
 
 def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[Swap]:
@@ -74,26 +63,25 @@ def rebuild(net: nn.Module, found: Survey, layers: Mapping[str, Layer]) -> list[
     return [Swap(name, reasons[name]) for name in found.order]
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    input: Shape
-    output: Shape
-
-
-def _shapes(convs: dict[str, nn.Conv2d], net: nn.Module, input_shape: Shape) -> dict[str, _Shapes]:
-    """What each convolution that runs takes and returns, in order of (first) execution."""
-    shapes: dict[str, _Shapes] = {}
+def _places(convs: dict[str, nn.Conv2d], net: nn.Module, input_shape: Shape) -> dict[str, Place]:
+    """Where each convolution that runs stands, in order of its first execution."""
+    shapes: dict[str, tuple[Shape, Shape]] = {}
 
     def see(name: str, conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        shapes.setdefault(name, _Shapes(_four(inputs[0]), _four(output)))
+        shapes.setdefault(name, (_shape(inputs[0]), _shape(output)))
 
     with watched(convs, after=see):
         run_on_meta(net, input_shape)
-    return shapes
+    sizes = sorted({output[2:] for _, output in shapes.values()}, reverse=True)
+    stem = next(iter(shapes), "")
+    return {
+        name: Place(name, convs[name], taken, returned, name == stem, sizes.index(returned[2:]) + 1)
+        for name, (taken, returned) in shapes.items()
+    }
 
 
-def _four(tensor: Tensor) -> Shape:
-    n, c, h, w = tensor.shape
+def _shape(image: Tensor) -> Shape:
+    n, c, h, w = image.shape
     return n, c, h, w
 
 
@@ -109,12 +97,6 @@ def _unfit(conv: nn.Conv2d, runs: bool) -> str:
     return ""
 
 
-def _sites(convs: dict[str, nn.Conv2d], shapes: dict[str, _Shapes]) -> list[Site]:
-    sizes = sorted({shape.output[2:] for shape in shapes.values()}, reverse=True)
-    stem = next(iter(shapes), "")
-    return [Site(name, convs[name], name == stem, sizes.index(shapes[name].output[2:]) + 1) for name in shapes]
-
-
 def replacement(layer: Layer, place: Place) -> tuple[nn.Module, str]:
     """What `layer` makes for `place`, and ""; or the convolution that is there, and why it stays.
 
@@ -126,7 +108,7 @@ def replacement(layer: Layer, place: Place) -> tuple[nn.Module, str]:
         made = layer(*place.geometry.arguments())
     except ValueError as refusal:
         return place.conv, str(refusal)
-    returned = _four(run_on_meta(made, place.input_shape))
+    returned = _shape(run_on_meta(made, place.input_shape))
     if returned != place.output_shape:
         raise ValueError(
             f"the layer for {place.name} returns {returned} where the convolution returned {place.output_shape}"

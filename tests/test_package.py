@@ -48,6 +48,16 @@ print("logits", [round(value, 4) for value in run.net(torch.ones(1, 1, 16, 16))[
 """
 
 
+def run(wheel: Path, code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`code` in a process that starts in `folder`, with the wheel's content beside the installed dependencies."""
+    ZipFile(wheel).extractall(folder / "site")
+    own = {"PYTHONPATH": str(folder / "site"), "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-W", "error", "-c", code, *arguments]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **own}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that nothing is left in the repository."""
@@ -63,8 +73,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_every_file_of_models(wheel: Path) -> None:
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info" not in name}
-    files = [path.relative_to(ROOT / "models") for path in (ROOT / "models").rglob("*") if path.suffix in (".py", ".c")]
+    files = [
+        path.relative_to(ROOT / "models")
+        for path in (ROOT / "models").rglob("*")
+        if path.suffix in (".py", ".c", ".md")
+    ]
     assert packed == {f"cheapconv/{path}" for path in files}
+
+
+def test_the_example_of_its_readme_runs_in_another_folder(wheel: Path, tmp_path: Path) -> None:
+    example = (ROOT / "models" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    done = run(wheel, example, tmp_path)
+    assert done.stdout.startswith("40551040 42044032 ['stage1.0.conv1', ")
 
 
 def test_it_works_in_another_folder(wheel: Path, plain: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -74,12 +94,7 @@ def test_it_works_in_another_folder(wheel: Path, plain: Callable[..., dict[str, 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(json.dumps(config))
     torch.save({"layout": LAYOUT, "state_dict": state}, tmp_path / "run" / CHECKPOINT)
-    ZipFile(wheel).extractall(tmp_path / "site")
-    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment = {**os.environ, **cache, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-W", "error", "-c", USE, str(tmp_path / "run")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run(wheel, USE, tmp_path, str(tmp_path / "run"))
     compiler = shutil.which(os.environ.get("CC", "cc"))
     logits = [round(value, 4) for value in net(torch.ones(1, 1, 16, 16))[0].tolist()]
     assert done.stdout.splitlines() == [f"kernel {compiler is not None}", f"logits {logits}"]

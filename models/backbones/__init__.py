@@ -12,7 +12,7 @@ is at least 2 x 2, or the input is refused with the nearest size that works.
 SMALL_INPUT = 64
 
 
-def require_room(input_size: int, smallest: int, by: str) -> None:
-    """ValueError below `smallest`, the input of which `by`, e.g. "three halvings", leaves 2 x 2."""
+def require_room(input_size: int, smallest: int, reduction: str) -> None:
+    """Raise ValueError where `input_size` is below `smallest`, of which `reduction` ("three halvings") leaves 2 x 2."""
     if input_size < smallest:
-        raise ValueError(f"input_size={input_size}: {by} must leave at least 2 x 2; nearest: {smallest}")
+        raise ValueError(f"input_size={input_size}: {reduction} must leave at least 2 x 2; nearest: {smallest}")

@@ -5,8 +5,7 @@ from torch import nn
 from ..geometry import nearest_divisor
 from . import require_room
 
-SMALLEST_PAPER_FORM = 99  # px; the stem and the three poolings leave 2 x 2
-SMALLEST = 11  # px; so do the two poolings of the CIFAR form
+SMALLEST_PAPER_FORM = 99  # px, of which the stem and the three poolings leave 2 x 2
 
 
 def alexnet(num_classes: int = 1000, input_size: int = 227, in_channels: int = 3, *, groups: int = 2) -> nn.Module:
@@ -21,7 +20,7 @@ def alexnet(num_classes: int = 1000, input_size: int = 227, in_channels: int = 3
         raise ValueError(
             f"groups={groups} must divide 96, 256 and 384 channels; nearest: {nearest_divisor(32, groups)}"
         )
-    require_room(input_size, SMALLEST, "two poolings")
+    require_room(input_size, 11, "two poolings")
     if input_size < SMALLEST_PAPER_FORM:
         stem = [nn.Conv2d(in_channels, 96, 3, padding=1), nn.ReLU(), _response_norm()]
     else:

@@ -9,8 +9,6 @@ from torchvision.models.resnet import Bottleneck
 
 from . import SMALL_INPUT, require_room
 
-SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
-
 
 def bottleneck_resnet(
     num_classes: int = 1000,
@@ -44,7 +42,7 @@ def bottleneck_resnet(
 
 
 def _require(input_size: int, blocks: Sequence[int], cardinality: int, width: int) -> None:
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     if len(blocks) != 4 or min(blocks) < 1:
         nearest = [max(1, n) for n in (*blocks, 1, 1, 1, 1)[:4]]
         raise ValueError(f"blocks={list(blocks)}: four stages of at least one block; nearest: {nearest}")

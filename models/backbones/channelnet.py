@@ -10,8 +10,6 @@ from ..layers.ccl import CCL
 from ..layers.channelwise import ChannelConv, ChannelWise
 from . import SMALL_INPUT, require_room
 
-SMALLEST = 17  # px; leaves 2 x 2 behind the four halvings
-
 
 def channelnet(
     num_classes: int = 1000,
@@ -61,7 +59,7 @@ class Residual(nn.Module):
 
 
 def _group_module(channels: int, groups: int, fuse: bool) -> nn.Module:
-    """The paper's GM, or with `fuse` its GCWM: the kernels along the channels let each group hear all others."""
+    """The paper's GM, or with `fuse` its GCWM, whose kernels along the channels connect each group to all others."""
     parts = [ChannelConv(channels, groups, length=4 * groups, stride=groups, bias=False)] if fuse else []
     return Residual(*parts, *(_separable(channels, channels, groups=groups) for _ in range(2)))
 
@@ -90,7 +88,7 @@ def _head(channels: int, num_classes: int, size: int, version: str) -> list[nn.M
 def _require_fit(
     num_classes: int, input_size: int, version: str, width: float, groups: int, middle: int, last: int
 ) -> None:
-    require_room(input_size, SMALLEST, "four halvings")
+    require_room(input_size, 17, "four halvings")
     if width < 1 / 32:
         raise ValueError(f"width={width:g}: must leave the stem of 32 channels one; nearest: {1 / 32}")
     if groups < 1 or middle % groups:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from . import require_room
 
-SMALLEST = 77  # px; leaves 2 x 2 before the last pooling
-
 
 def factorized(
     num_classes: int = 1000,
@@ -31,7 +29,7 @@ def factorized(
     """
     if layers_per_stage < 1:
         raise ValueError(f"layers_per_stage={layers_per_stage}: a stage has at least one layer; nearest: 1")
-    require_room(input_size, SMALLEST, "the four halvings and thirds")
+    require_room(input_size, 77, "the four halvings and thirds")
 
     def stage(width: int) -> Iterator[nn.Module]:
         for _ in range(layers_per_stage):

@@ -10,7 +10,6 @@ from torch import nn
 from . import require_room
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolutions
-SMALLEST = 32  # px; four poolings leave the last convolutions 2 x 2
 
 
 def ghost_vgg16(
@@ -22,10 +21,10 @@ def ghost_vgg16(
     cheap_kernel_size: int = 3,
     ghost_stem: bool = False,
 ) -> nn.Module:
-    """Five stages of 3x3 ghost modules, each pooled, and one linear layer; the first convolution as `ghost_stem` says.
+    """Five stages of 3x3 ghost modules, each pooled, and one linear layer; with `ghost_stem` the stem is one too.
 
-    Of the outputs of a module one in `ratio` is convolved, the others are made from those by depthwise convolutions of
-    `cheap_kernel_size`. The authors trained with a dense first convolution; the MACs that they print are those of a
+    In a module a convolution makes one output in `ratio`; depthwise convolutions of `cheap_kernel_size` make the others
+    from those. The authors trained with a dense first convolution; the MACs that they print are those of a
     first convolution that is a ghost module too (157, 158, 160 and 163 M for kernels of 1, 3, 5 and 7).
     Differs: the parameters that they print hold 0.263 M more, as many as one linear layer 512 -> 512.
     """
@@ -34,7 +33,7 @@ def ghost_vgg16(
         raise ValueError(f"ratio={ratio}: must be from 2 to the {STAGES[0][0]} channels of a stage; nearest: {nearest}")
     if cheap_kernel_size % 2 == 0:
         raise ValueError(f"cheap_kernel_size={cheap_kernel_size}: must be odd; nearest: {cheap_kernel_size + 1}")
-    require_room(input_size, SMALLEST, "four poolings")
+    require_room(input_size, 32, "four poolings")
     layers: list[nn.Module] = []
     before = in_channels
     for width, convolutions in STAGES:

@@ -8,8 +8,8 @@ from torch import nn
 
 from . import SMALL_INPUT, require_room
 
-SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
-# Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.
+SE = 0.25  # channels inside a squeeze-and-excitation, relative to its bottleneck's
+# For each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list for each stage.
 BOTTLENECKS = [
     [[3, 16, 16, 0, 1]],
     [[3, 48, 24, 0, 2]],
@@ -21,17 +21,16 @@ BOTTLENECKS = [
     [[5, 672, 160, SE, 2]],
     [[5, 960, 160, 0, 1], [5, 960, 160, SE, 1], [5, 960, 160, 0, 1], [5, 960, 160, SE, 1]],
 ]
-SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
 def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
-    """Every width but the head's 1280 times `width`, rounded to multiples of 4 and never below 90 % of it.
+    """timm's network, its widths but the head's 1280 times `width`, rounded to multiples of 4 but not below 90 %.
 
     For inputs of at most 64 px the stem and the first bottleneck with a stride keep the size.
     """
     if width <= 0:
         raise ValueError(f"width={width}: must be positive; nearest of the paper's: 0.5")
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     net = GhostNet(BOTTLENECKS, num_classes, width, in_channels)
     if input_size <= SMALL_INPUT:
         for name in ("conv_stem", "blocks.1.0.conv_dw", "blocks.1.0.shortcut.0"):

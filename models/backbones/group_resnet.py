@@ -15,9 +15,9 @@ from ..layers.group_equivariant import ORDER, parts
 from . import require_room
 from .cifar_resnet import blocks_a_stage
 
-# The paper's, about equal parameters; it has no p4 network, whose widths follow its rule, divided by sqrt(|H|).
+# The paper's widths, with about equal parameters. It has no p4 network: those widths follow its rule, the planar ones
+# divided by sqrt(|H|).
 WIDTHS = {"z2": (32, 64, 128), "p4": (16, 32, 64), "p4m": (11, 23, 45)}
-SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
 
 
 def group_resnet(
@@ -33,7 +33,7 @@ def group_resnet(
 
     Before the classifier it is equivariant where input_size = 4 j + 1; the paper's own 32 px are not.
     """
-    require_room(input_size, SMALLEST, "two halvings")
+    require_room(input_size, 5, "two halvings")
     blocks_each = blocks_a_stage(depth)
     lift, conv, norm = parts(group)
     first, second, third = widths or WIDTHS[group]

@@ -8,8 +8,6 @@ from torchvision.models import MobileNetV2
 from ..layers.separable import Separable
 from . import SMALL_INPUT, require_room
 
-SMALLEST = 9  # px; its three halvings, which round up, leave 2 x 2
-
 
 def mobilenetv1(
     num_classes: int = 1000,
@@ -48,7 +46,7 @@ def mobilenetv1(
 def mobilenetv2(
     num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
 ) -> nn.Module:
-    """torchvision's network: inverted residuals with linear ends, ReLU6.
+    """torchvision's network: inverted residuals whose last convolution is linear, with ReLU6.
 
     Source: Sandler et al. 2018, "MobileNetV2", arXiv:1801.04381, table 2. `width` multiplies the channels, rounded
     to multiples of 8, and those of the last convolution only where it is above 1.
@@ -64,6 +62,6 @@ def mobilenetv2(
 
 
 def _require(input_size: int, width: float) -> None:
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     if width * 32 < 1:
         raise ValueError(f"width={width}: at least one of the stem's 32 channels must stay; nearest: {1 / 32}")

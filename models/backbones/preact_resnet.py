@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from . import require_room
 from .cifar_resnet import PadShortcut, blocks_a_stage
 
-SMALLEST = 5  # px; leaves 2 x 2 behind two halvings
-
 
 def preact_resnet(
     num_classes: int = 10,
@@ -101,7 +99,7 @@ def _network(
     num_classes: int, input_size: int, in_channels: int, widths: list[int], count: int, make: Callable[..., nn.Module]
 ) -> nn.Module:
     """Three stages of `count` blocks, which `make` from their inputs, outputs, stride and place."""
-    require_room(input_size, SMALLEST, "two halvings")
+    require_room(input_size, 5, "two halvings")
     stages = []
     for before, width, stride in zip([16, *widths], widths, (1, 2, 2), strict=False):
         blocks = [make(before, width, stride, True), *(make(width, width, 1, False) for _ in range(count - 1))]

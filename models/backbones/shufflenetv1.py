@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from . import SMALL_INPUT, require_room
 
-WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
+WIDTHS = {  # channels of the three stages, by the number of groups; each network has about 140 M MACs
     1: (144, 288, 576),
     2: (200, 400, 800),
     3: (240, 480, 960),
@@ -19,7 +19,6 @@ WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
     8: (384, 768, 1536),
 }
 STEM, UNITS = 24, (4, 8, 4)
-SMALLEST = 9  # px; three halvings leave 2 x 2
 
 
 def shufflenetv1(
@@ -36,7 +35,7 @@ def shufflenetv1(
         raise ValueError(f"groups={groups}: the widths are known for {', '.join(map(str, WIDTHS))}; nearest: {nearest}")
     if scale * STEM < 1:
         raise ValueError(f"scale={scale}: the stem's {STEM} channels must leave one; nearest: {1 / STEM:.4f}")
-    require_room(input_size, SMALLEST, "three halvings")
+    require_room(input_size, 9, "three halvings")
     stem = -(-int(STEM * scale) // groups) * groups
     widths = [stem, *(_multiple(int(width * scale), groups) for width in WIDTHS[groups])]
     stages = []

@@ -10,10 +10,9 @@ from . import SMALL_INPUT, require_room
 
 Bypass = Literal["none", "simple", "complex"]
 
-SMALLEST = 8  # px; its two poolings, which round up, leave 2 x 2
 STEMS = {"1.0": (96, 7), "1.1": (64, 3)}  # channels, kernel size
-POOLED = {"1.0": (2, 5, 9), "1.1": (2, 4, 6)}  # numbers of the fire modules behind a pooling
-WIDTHS = (128, 128, 256, 256, 384, 384, 512, 512)  # of the fire modules 2 to 9
+POOLED = {"1.0": (2, 5, 9), "1.1": (2, 4, 6)}  # numbers of the fire modules that follow a pooling
+WIDTHS = (128, 128, 256, 256, 384, 384, 512, 512)  # outputs of the fire modules 2 to 9
 
 
 def squeezenet(
@@ -31,7 +30,7 @@ def squeezenet(
     projects the input of the others by a 1x1 convolution.
     CIFAR form, at most 64 px: the stem is 3x3 with stride 1 and the pooling behind it is left out.
     """
-    require_room(input_size, SMALLEST, "two poolings")
+    require_room(input_size, 8, "two poolings")
     inputs, kernel_size = STEMS[version]
     small = input_size <= SMALL_INPUT
     stem = nn.Conv2d(in_channels, inputs, 3, padding=1) if small else nn.Conv2d(in_channels, inputs, kernel_size, 2)

@@ -8,11 +8,12 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from ..columns import columns
 from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
 REPEATS = 5
-FOREVER = 1e30  # a gate bias that opens, or negated closes, every position
+DECISIVE = 1e30  # added to a gate's bias it opens every position, taken off it closes every position
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class GateChoice:
         return max(0.0, (self.open_ms - self.dense_ms) / slope)
 
 
-def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
+def choose_gates(net: nn.Module, images: Tensor) -> list[GateChoice]:
     """Set `skips` of every gated convolution in the deployed `net` by timing it on its own input for `images`.
 
-    `images` (N, C, H, W) should be real ones of the batch size that the network will run with, and the number of
-    threads too: all of it enters the choice.
+    Give it real `images` (N, C, H, W), and the batch size and number of threads that the network will run with: the
+    choice depends on all of them.
     """
     layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
     choices: list[GateChoice] = []
@@ -62,12 +63,11 @@ def choose(net: nn.Module, images: Tensor) -> list[GateChoice]:
     return choices
 
 
-def table(choices: list[GateChoice]) -> str:
+def gate_table(choices: list[GateChoice]) -> str:
     """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
     rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
     rows += [_cells(choice) for choice in choices]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(columns(rows))
 
 
 def _cells(choice: GateChoice) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def _measure(name: str, layer: FusedGatedConv, x: Tensor, residual: Tensor | Non
     zeros = (gate == 0).double().mean().item()
     shape = (1, len(layer.conv.weight), *gate.shape[2:])
     conv, overhead = layer.conv.macs(tuple(x.shape), shape), layer.gate_macs(shape)
-    closed, opened = layer.gate_bias - FOREVER, layer.gate_bias + FOREVER
+    closed, opened = layer.gate_bias - DECISIVE, layer.gate_bias + DECISIVE
     dense_ms = _milliseconds(lambda: layer.dense(x, residual), x)
     closed_ms = _milliseconds(lambda: layer.skipping(x, residual, closed), x)
     open_ms = _milliseconds(lambda: layer.skipping(x, residual, opened), x)

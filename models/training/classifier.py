@@ -24,8 +24,8 @@ class Classifier(Epochwise, pl.LightningModule):
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
     and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
-    on, and logged beside the loss, not in it. Raises ValueError when the loss is no number, and before a checkpoint
-    would be written of weights that are none.
+    on, and logged beside the loss, not in it. Raises ValueError where the loss is no finite number, and where a
+    checkpoint would be written of weights that are none.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class Classifier(Epochwise, pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(weights.isfinite().all() for weights in self.parameters()):
             self._stop_diverging("the weights are no numbers")
-        checkpoint["train_sums"] = [self.train_tally.sums(), self.penalty_tally.sums()]
+        checkpoint["train_sums"] = [tally.sums() for tally in (self.train_tally, self.penalty_tally)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.train_tally.earlier, self.penalty_tally.earlier = checkpoint["train_sums"]
+        for tally, sums in zip((self.train_tally, self.penalty_tally), checkpoint["train_sums"], strict=True):
+            tally.load(sums)
 
     def on_train_epoch_end(self) -> None:
         totals = self.train_tally.close()

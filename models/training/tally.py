@@ -9,42 +9,47 @@ from .processes import sum_over_processes
 class Tally:
     """Losses, images and hits of batches; exact over any number of processes.
 
-    `top` names the ranks a hit may have: (1, 5) counts top-1 and top-5, none only the loss.
+    `top` names the ranks within which the right class may stand to count: (1, 5) counts top-1 and top-5, () only the
+    loss. What `sums` returns is all that another process needs to go on: a checkpoint keeps it, `load` takes it back.
     """
 
     def __init__(self, *top: int) -> None:
         self.top = top
-        self.earlier = [0.0] * (2 + len(top))  # what a checkpoint brought: images, loss, hits of each rank
-        self.batches: list[tuple[int, Tensor, list[Tensor]]] = []  # images, mean loss, hits of each rank
+        self._earlier = [0.0] * (2 + len(top))  # images, summed loss and hits of each rank, before the batches
+        self._batches: list[tuple[int, Tensor, list[Tensor]]] = []  # images, mean loss and hits of each rank
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """One batch: its mean loss, logits (N, num_classes) and labels (N,), or (N, num_classes) where mixed.
+        """Count one batch: its mean loss, logits (N, num_classes) and labels (N,), or (N, num_classes) where mixed.
 
-        A mixed image counts as its larger part.
+        The label of a mixed image is the class of its larger part.
         """
         if labels.ndim == 2:
             labels = labels.argmax(1)
         hits = [_hits(logits, labels, rank) for rank in self.top]
-        self.batches.append((len(labels), loss.detach(), hits))
+        self._batches.append((len(labels), loss.detach(), hits))
 
     def close(self) -> dict[str, float]:
-        """Mean loss and e.g. top1 in percent over all processes since the last call."""
+        """Return the mean loss and e.g. top1 in percent, over all processes, and start again from nothing."""
         num, total, *right = self.sums()
-        self.batches, self.earlier = [], [0.0] * len(self.earlier)
+        self.load([0.0] * (2 + len(self.top)))
         return {"loss": total / num} | {f"top{rank}": 100 * n / num for rank, n in zip(self.top, right, strict=True)}
 
     def sums(self) -> list[float]:
-        """Images, summed loss and hits of each rank over all processes, all of which must ask; zeros at first."""
-        if not self.batches:
-            return self.earlier
-        images, losses, hits = zip(*self.batches, strict=True)
+        """Images, summed loss and hits of each rank over all processes, each of which must call this."""
+        if not self._batches:
+            return self._earlier
+        images, losses, hits = zip(*self._batches, strict=True)
         loss = torch.stack(losses).double()
         weights = loss.new_tensor(images)
         sums = torch.stack(
             [weights.sum(), (loss * weights).sum(), *(torch.stack(rank).sum() for rank in zip(*hits, strict=True))]
         )
         sum_over_processes(sums)
-        return [before + now for before, now in zip(self.earlier, sums.tolist(), strict=True)]
+        return [before + now for before, now in zip(self._earlier, sums.tolist(), strict=True)]
+
+    def load(self, sums: list[float]) -> None:
+        """Go on from `sums`, whatever was counted here before."""
+        self._earlier, self._batches = list(sums), []
 
 
 def _hits(logits: Tensor, labels: Tensor, rank: int) -> Tensor:

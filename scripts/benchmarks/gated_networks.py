@@ -16,9 +16,10 @@ from conf.targets import require_own_targets
 from models.build import build, paper_input
 from models.cost import count
 from models.inference.deploy import deploy
-from models.inference.gate_choice import choose
+from models.inference.gate_choice import choose_gates
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
 from models.load import load_run, model_parts
+from models.rebuild import made_by
 from models.run_directory import RESULT, read
 from models.watch import watched
 from scripts.benchmarks.gated_layers import Row, compare, row, threshold
@@ -30,7 +31,7 @@ TIMED_BATCHES = 8  # of a run's test set
 
 def require_gates(name: str) -> None:
     """ValueError where the preset `name` has no gates to close."""
-    if getattr(_preset(name)["layer"].func, "is_gated", False):
+    if getattr(made_by(_preset(name)["layer"]), "is_gated", False):
         return
     gated = sorted(path.stem for path in (FOLDER / "model").glob("*_lccl.yaml"))
     raise ValueError(f"benchmark.networks=[{name}]: a network without gates{near_matches(f'{name}_lccl', gated)}")
@@ -83,7 +84,7 @@ def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor]
     if not _gated(skipping):
         raise ValueError(f"{name}: no gate of this network can skip; choose a run with model/layer=lccl, shared gates")
     shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
-    choices = choose(skipping, batches[0])
+    choices = choose_gates(skipping, batches[0])
     macs = {choice.name: choice.macs for choice in choices}
     zeros = zero_fractions(skipping, batches)
     closed = sum(zeros[name] * macs[name] for name in macs)

@@ -14,6 +14,7 @@ from conf import binding
 from conf.run import plain_config
 from models.build import Input, build, paper_input
 from models.cost import Cost, count
+from models.rebuild import made_by
 from scripts.published.rows import Row
 
 
@@ -39,7 +40,7 @@ def network_cost(network: tuple[str, ...], input_size: int | None = None, num_cl
     given = {"size": input_size, "num_classes": num_classes}
     shape = replace(paper_input(model["backbone"]), **{key: value for key, value in given.items() if value})
     with torch.device("meta"):
-        if model["layer"].func is nn.Conv2d:  # as it is: no need to rebuild it and count it again
+        if made_by(model["layer"]) is nn.Conv2d:  # as it is: no need to rebuild it and count it again
             return count(_as_it_is(model["backbone"], shape), shape.shape)
         return build(**model, data=shape).cost
 

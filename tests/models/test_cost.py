@@ -1,5 +1,7 @@
 """Counts against published totals, closed formulas and torch's operator counter."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -15,6 +17,7 @@ from models.build import build, paper_input
 from models.cost import count
 from models.layers.sic import SIC
 from models.scope import spatial
+from tests.conftest import ROOT
 
 # (parameters, MACs) of the networks as published or counted from their layer tables: He et al. 2016 for
 # CIFAR (0.27 M and 1.7 M parameters), torchvision's metadata for ImageNet.
@@ -221,3 +224,15 @@ def test_a_shared_layer_counts_each_time_and_its_parameters_once() -> None:
     cost = count(nn.Sequential(conv, conv), (4, 8, 8))
     assert cost.params == 144
     assert cost.macs == 2 * 144 * 64
+
+
+@pytest.mark.slow
+def test_the_counter_needs_no_kernel() -> None:
+    """What counts an operator of ours comes with the operator."""
+    code = (
+        "import sys, torch.utils.flop_counter; old = {*sys.modules}; import models.cost; print(*{*sys.modules} - old)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert "models.cost" in imported
+    assert not [name for name in imported if name.startswith(("models.inference", "models.layers", "triton", "ctypes"))]

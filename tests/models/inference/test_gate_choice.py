@@ -9,7 +9,7 @@ from torch import nn
 from models.backbones.cifar_resnet import cifar_resnet
 from models.build import Input, build
 from models.inference.deploy import deploy
-from models.inference.gate_choice import GateChoice, choose, table
+from models.inference.gate_choice import GateChoice, choose_gates, gate_table
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.lccl import LCCL
 from models.scope import spatial
@@ -34,13 +34,13 @@ def test_the_cost_model_is_linear_in_the_open_share(model: GateChoice, skip_ms: 
 
 
 def test_the_report_has_a_line_for_each_layer() -> None:
-    header, skips, dense = table(
+    header, skips, dense = gate_table(
         [choice(0.5, dense_ms=10, closed_ms=1, open_ms=11), choice(0.9, dense_ms=1, closed_ms=2, open_ms=4)]
     ).splitlines()
     assert " ".join(header.split()) == "layer closed % MACs left x fewer dense ms skip ms x faster even at %"
     assert skips.split() == ["50.0", "1,000", "500", "2.00", "10.000", "6.000", "1.67", "10", "skips"]
     assert dense.split()[-2:] == ["never", "skips"]  # what was chosen is the caller's
-    assert len(header) == len(skips) == len(dense)
+    assert len(header) + len("  skips") == len(skips) == len(dense)
 
 
 def test_every_gate_gets_the_faster_form_and_the_network_computes_the_same() -> None:
@@ -49,7 +49,7 @@ def test_every_gate_gets_the_faster_form_and_the_network_computes_the_same() -> 
     deployed, images = deploy(net), torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         expected = deployed(images)
-        choices = choose(deployed, images)
+        choices = choose_gates(deployed, images)
         torch.testing.assert_close(deployed(images), expected, rtol=1e-4, atol=1e-4)
     layers = {name: module for name, module in deployed.named_modules() if isinstance(module, FusedGatedConv)}
     assert [found.name for found in choices] == list(layers)

@@ -118,12 +118,25 @@ def test_a_checkpoint_within_an_epoch_holds_the_sums_so_far() -> None:
     for number in range(5):
         logits, labels = torch.randn(4, 3), torch.randint(3, (4,))
         loss = nn.functional.cross_entropy(logits, labels)
+        if number == 2:
+            rest.load(first.sums())
         for tally in (first if number < 2 else rest, whole):
             tally.add(loss, logits, labels)
     assert Tally(1).sums() == [0, 0, 0]  # where there was no batch yet
-    rest.earlier = first.sums()
     assert rest.close() == pytest.approx(whole.close())
     assert rest.sums() == [0, 0, 0]
+
+
+def test_a_checkpoint_within_an_epoch_brings_back_the_sums_of_loss_and_penalty() -> None:
+    saved, resumed, checkpoint = classifier(), classifier(), {}
+    logits, labels = torch.eye(4)[:, :3], torch.tensor([0, 1, 2, 0])
+    saved.train_tally.add(torch.tensor(0.5), logits, labels)
+    saved.penalty_tally.add(torch.tensor(0.25), logits, labels)
+    saved.on_save_checkpoint(checkpoint)
+    resumed.on_load_checkpoint(checkpoint)
+    resumed.penalty_tally.add(torch.tensor(0.75), logits, labels)
+    assert resumed.train_tally.close() == {"loss": 0.5, "top1": 100}
+    assert resumed.penalty_tally.close() == {"loss": 0.5}
 
 
 def test_an_empty_batch_counts_nothing() -> None:
