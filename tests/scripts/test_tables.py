@@ -132,6 +132,9 @@ def test_accuracies_come_from_runs_of_the_recipe() -> None:
         done = compare(first, [*same, other])
         assert (done.ours, done.outcome) == (6.5, "differs")
         assert compare(first, [base]).outcome == NOT_RUN  # of another data set
+        followed = ("lccl/imagenet_resnet34", "lccl/cifar100_resnet110", "gconv/cifar10_resnet44_plain")
+        names = [runs_module._data_name(f"experiment/{name}") for name in followed]
+        assert names == ["imagenet", "cifar100", "cifar10"]
         for part, other in (("trainer", {"limit_train_batches": 2}), ("callbacks", {"ema": {"decay": 0.9}})):
             config = base["config"] | {part: base["config"][part] | other}
             assert compare(first, [base | {"data": "cifar10", "config": config}]).outcome == NOT_RUN

@@ -78,9 +78,8 @@ def test_two_processes_compile_at_once(cache: Path, tmp_path: Path, monkeypatch)
     wait = f"for i in $(seq 600); do [ $(wc -l < {tmp_path}/calls) = 2 ] && break; sleep 0.1; done\n"
     command.write_text(command.read_text().replace("exec", wait + "exec"))  # neither compiles before both want to
     monkeypatch.setenv("CC", str(command))
-    here = (
-        f"from {compilation.__name__} import load; load(__import__('pathlib').Path({str(native.SOURCE)!r})).gated_conv"
-    )
+    here = f"from {compilation.__name__} import load; from pathlib import Path; "
+    here += f"load(Path({str(native.SOURCE)!r}), PANEL={native.PANEL}).gated_conv"
     for process in [start(here) for _ in range(2)]:
         finish(process)
     assert calls(tmp_path) == 2
