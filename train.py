@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
         gc.unfreeze()
         gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
     if result:
-        print(record.table(result, record.neighbours(run.directory, run.names["data"])))
+        print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
         print(f"result: {run.directory / RESULT}")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-PATIENCE = 10.0  # seconds
+PATIENCE = 10.0  # seconds that another process waits to be ended
+ENDING = 3.0  # seconds that a process which has failed takes to end
 
 
 class OneError(pl.Callback):
@@ -36,7 +37,7 @@ class OneError(pl.Callback):
 
 def _one_has_failed(children: list[Popen[bytes]]) -> bool:
     """Whether one of them ended, and so has said why, within the time that it takes to end."""
-    for _ in range(30 if children else 0):
+    for _ in range(round(10 * ENDING) if children else 0):
         if any(child.poll() for child in children):
             return True
         sleep(0.1)  # seconds

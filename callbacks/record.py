@@ -1,4 +1,4 @@
-"""result.json on disk: write it, find comparable runs, show it beside its baseline."""
+"""result.json on disk: write it, find the runs to compare with, show it beside its baseline."""
 
 import json
 import logging
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from conf.identity import identifying
+from models.columns import columns
 from models.run_directory import CONFIG, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
-OF_LAYERS = ("model.layer.", "model.scope.", "model.budget_", "gate_penalty.")  # what a baseline knows nothing of
+# A baseline has none of these: they say which layers replace its convolutions, where, and what their gates cost.
+OF_LAYERS = ("model.layer.", "model.scope.", "model.budget_", "gate_penalty.")
 
 
 def write(run_dir: Path, record: Record) -> None:
@@ -37,8 +39,8 @@ def trained_baseline(record: Record, runs: list[Record]) -> Record | None:
     return next((run for run in runs if run["layer"] == "conv" and _recipe(run) == _recipe(record)), None)
 
 
-def table(record: Record, runs: list[Record]) -> str:
-    """The network beside its baseline, unless it is one itself: parameters, MACs, times less, top-1."""
+def beside_baseline(record: Record, runs: list[Record]) -> str:
+    """A table of parameters, MACs, times less and top-1: the network under its baseline, unless it is one itself."""
     is_baseline = record["layer"] == "conv"
     baseline = None if is_baseline else trained_baseline(record, runs)
     rows = [("", "parameters", "MACs", "times less", "test top-1 %")]
@@ -50,11 +52,7 @@ def table(record: Record, runs: list[Record]) -> str:
         effective = round(record["macs_effective"])
         ratio = record["baseline_macs"] / effective
         rows.append(_row("  closed gates skipped", record["params"], effective, ratio, record))
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = [
-        "  ".join([f"{name:{first}}", *(f"{cell:>{width}}" for cell, width in zip(cells, others, strict=True))])
-        for name, *cells in rows
-    ]
+    lines = columns(rows, left=1)
     if not is_baseline and baseline is None:
         lines.append(f"(baseline not trained: the same command with {_baseline_overrides(record)} fills it in)")
     return "\n".join(lines)
@@ -65,12 +63,12 @@ def _row(name: str, params: int, macs: int, ratio: float, run: Record | None) ->
 
 
 def _recipe(record: Record) -> Record:
-    """What decides the numbers of a run, except the layer, where it stands, its budget and the loss of its gates."""
+    """What decides the numbers of a run, except its layer, the scope and budget of that, and the loss of its gates."""
     return {key: value for key, value in identifying(record["config"]).items() if not key.startswith(OF_LAYERS)}
 
 
 def _baseline_overrides(record: Record) -> str:
-    """What turns the command of `record` into that of its baseline: a budget or a loss of gates needs a layer."""
+    """What makes the command of `record` that of its baseline, which can have no budget and no loss of gates."""
     settings = identifying(record["config"]).items()
     budgets = [f"{key}=null" for key, _ in settings if key.startswith("model.budget_")]
     penalties = [f"{key}=0" for key, weight in settings if key.startswith("gate_penalty.") and weight]

@@ -21,5 +21,7 @@ def log_to_stderr() -> None:
     level = logging.INFO if is_first_process() else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
     moot = ("You're resuming .* not resumable", "The number of training batches", ".*LeafSpec.* is deprecated")
+    moot += ("The `srun` command is available",)  # on every login node
+    moot += ("Grad strides do not match bucket view strides",)  # of 1x1 weights: the same memory under two names
     for message in (*moot, "It is recommended to use .*sync_dist"):  # our sums are over all processes already
         warnings.filterwarnings("ignore", message)

@@ -34,9 +34,10 @@ class Choice:
 def meet_budget(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
     """The knob's values for `places`, next to `fixed_macs` spent elsewhere, that come closest to `budget` from below.
 
-    All places get the dearest value that they can all have; then each place in turn, the first ones first, the next
-    dearer one where the budget still allows it (early convolutions are narrow and gain the least time). Raises
-    ValueError where the layer has no knob or no choice reaches the budget, with the range that can be reached.
+    All places get the dearest value that the budget allows for all. Then each place, in order, gets the next dearer
+    value if the budget still allows it; the first come first because early convolutions are narrow, so that there the
+    cheaper value saves the least time. Raises ValueError where the layer has no knob, and where no value meets the
+    budget, with the range that can be met.
     """
     keys, values = _knob(layer)
     knob = ".".join(keys)
@@ -88,7 +89,7 @@ def _with(layer: Layer, keys: Keys, value: Any) -> Layer:
 
 
 def _costs(layer: Layer, places: Sequence[Place]) -> list[int]:
-    """MACs at each place; where the convolution stays, its own."""
+    """MACs of what stands at each place with `layer`: the new layer, or the convolution where it stays."""
     known: dict[Any, int] = {}
     for place in places:
         key = place.geometry, place.input_shape

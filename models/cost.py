@@ -47,7 +47,7 @@ MOVES = (
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module that holds parameters of its own or multiplies; activations: elements of what it counts returns.
+    """One module that has parameters of its own or multiplies; `activations` is the size of what it computes.
 
     `operators`: MACs of each operator where they alone counted the module, and {} where its formula did too.
     """
@@ -110,7 +110,7 @@ class _Ledger(TorchDispatchMode):
         super().__init__()
         self.modules = dict(net.named_modules())
         self.formulas = {name: formula for name, module in self.modules.items() if (formula := _formula(module))}
-        self.running: list[str] = []  # who answers for what runs now: one name for each forward entered
+        self.running: list[str] = []  # for each forward pass that has begun, the module that its operators count for
         self.by_formula: Counter[str] = Counter()
         self.by_operators: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.activations: Counter[str] = Counter()
@@ -118,7 +118,7 @@ class _Ledger(TorchDispatchMode):
         self.uncounted: Counter[str] = Counter()
 
     def enter(self, name: str, module: nn.Module, inputs: tuple) -> None:
-        """Below a module that has a formula, those without one belong to it."""
+        """Let a module without a formula count for the one around it, if that has a formula."""
         covered = bool(self.running) and self.running[-1] in self.formulas and name not in self.formulas
         self.running.append(self.running[-1] if covered else name)
 
@@ -183,5 +183,5 @@ def _formula(module: nn.Module) -> Callable[[Shape, Shape], int] | None:
 
 
 def _first_shape(values: Any) -> Shape:
-    """Of the first tensor among nested values; () where there is none."""
+    """The shape of the first tensor among nested values; () where there is none."""
     return next((tuple(value.shape) for value in tree_leaves(values) if isinstance(value, Tensor)), ())

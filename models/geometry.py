@@ -40,7 +40,7 @@ class ConvGeometry:
 
     @classmethod
     def like(cls, *arguments: Any) -> Self:
-        """Of nn.Conv2d's arguments in nn.Conv2d's order, checked as nn.Conv2d and `of` check them."""
+        """The geometry for nn.Conv2d's arguments, in its order, checked as nn.Conv2d and `of` check them."""
         return cls.of(nn.Conv2d(*arguments, device="meta"))
 
     def arguments(self) -> tuple:

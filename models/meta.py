@@ -14,13 +14,13 @@ def run_on_meta(net: nn.Module, input_shape: tuple[int, int, int, int]) -> Tenso
     The network itself is left as it is, whatever its device.
     """
     tensors = {name: tensor.to("meta") for name, tensor in [*net.named_parameters(), *net.named_buffers()]}
-    # Inference mode would show whoever counts operators composite ones.
+    # In inference mode a counter of operators would see composite ones.
     with _evaluating(net), torch.inference_mode(False), torch.no_grad():
         return functional_call(net, tensors, (torch.empty(input_shape, dtype=_dtype(net), device="meta"),))
 
 
 def _dtype(net: nn.Module) -> torch.dtype:
-    """Of the network's own parameters, whatever the process's default is."""
+    """The type of the network's own parameters, whatever the process's default is."""
     return next((parameter.dtype for parameter in net.parameters() if parameter.is_floating_point()), torch.float32)
 
 

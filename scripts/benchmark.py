@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf import binding
 from conf.launch import FOLDER, launch
 from conf.schema import Format
+from models.columns import column_widths, row_in_columns
 
 
 def main(config: DictConfig) -> None:
@@ -32,22 +33,18 @@ def main(config: DictConfig) -> None:
 
 
 def show(rows: Iterable[dict[str, Any]], out: TextIO) -> list[dict[str, Any]]:
-    """Write each row to `out` when it comes, under the keys of the first, numbers with four digits; all of them."""
+    """Write each row to `out` as soon as it is measured, under the keys of the first one; return all of them."""
     from tqdm import tqdm
 
     measured, widths = [], []
     for row in rows:
         cells = [_cell(value) for value in row.values()]
         if not widths:
-            widths = [max(map(len, column)) for column in zip(row, cells, strict=True)]
-            tqdm.write(_line(row, widths), out)
-        tqdm.write(_line(cells, widths), out)  # above the progress bar, if there is one
+            widths = column_widths([[*row], cells])
+            tqdm.write(row_in_columns([*row], widths), out)
+        tqdm.write(row_in_columns(cells, widths), out)  # above the progress bar, if there is one
         measured.append(row)
     return measured
-
-
-def _line(cells: Iterable[str], widths: list[int]) -> str:
-    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _cell(value: object) -> str:

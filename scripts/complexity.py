@@ -17,9 +17,11 @@ from conf.launch import launch
 from conf.run import plain_config
 from conf.run_name import network_names
 from conf.schema import CountFormat
+from models.columns import columns, row_in_columns
 
 if TYPE_CHECKING:
     from models.build import Built, Input
+    from models.cost import Cost, LayerCost
 
 
 def main(config: DictConfig) -> None:
@@ -46,7 +48,8 @@ def main(config: DictConfig) -> None:
     if config.format == CountFormat.row:
         print(row(network_names(plain), built))
     else:
-        print(json.dumps(report(built, shape), indent=1) if config.format == CountFormat.json else table(built, shape))
+        as_json = config.format == CountFormat.json
+        print(json.dumps(report(built, shape), indent=1) if as_json else layer_table(built, shape))
 
 
 def report(built: "Built", shape: "Input") -> dict[str, Any]:
@@ -82,35 +85,31 @@ def gated_macs(built: "Built") -> int:
 
 def row(names: dict[str, str], outcome: "Built | str") -> str:
     """One line of a table over networks, or why there is no such network; the first of a sweep has the heading."""
-    line = "{:18}{:31}{:10}{:>14}{:>16}{:>9}  {}"
+    heading = ("backbone", "layer", "scope", "parameters", "MACs", "fewer", "replaced")
+    widths = (18, 29, 8, 12, 14, 7, 9)
     named = (names["backbone"], names["layer"], names["scope"])
     if isinstance(outcome, str):
-        text = line.format(*named, "", "", "", f"refused: {outcome}")
+        cells = (*named, "", "", "", f"refused: {outcome}")
     else:
         cost, replaced = outcome.cost, sum(swap.replaced for swap in outcome.swaps)
         counts = (f"{cost.params:,}", f"{cost.macs:,}", f"{outcome.baseline.macs / cost.macs:.2f}x")
-        text = line.format(*named, *counts, f"{replaced} of {len(outcome.swaps)}")
-    if not OmegaConf.is_missing(HydraConfig.get().job, "num") and HydraConfig.get().job.num:
-        return text
-    return line.format("backbone", "layer", "scope", "parameters", "MACs", "fewer", "replaced") + "\n" + text
+        cells = (*named, *counts, f"{replaced} of {len(outcome.swaps)}")
+    is_first = OmegaConf.is_missing(HydraConfig.get().job, "num") or not HydraConfig.get().job.num
+    return "\n".join(row_in_columns(row, widths, left=3) for row in ([heading, cells] if is_first else [cells]))
 
 
-def table(built: "Built", shape: "Input") -> str:
-    """One row a layer, then what was replaced, the totals beside the baseline's, and what was not counted."""
+def layer_table(built: "Built", shape: "Input") -> str:
+    """One row for each layer, the totals beside the baseline's, then what was replaced and what was not counted."""
     from callbacks.complexity import rebuild_lines
 
-    row = "{:44}{:18}{:>14}{:>18}{:>14}  {}"
     cost, baseline = built.cost, built.baseline
-    lines = [row.format("layer", "kind", "parameters", "MACs", "activations", "output")]
+    rows = [("layer", "kind", "output", "parameters", "MACs", "activations", "")]
     for layer in cost.layers:
         output = "x".join(map(str, layer.output_shape[1:])) or "not called"
-        counts = (f"{layer.params:,}", f"{layer.macs:,}", f"{layer.activations:,}")
-        alone = "  by operators alone: " + ", ".join(layer.operators) if layer.operators else ""
-        lines.append(row.format(layer.name, layer.kind, *counts, output + alone))
-    for name, total in (("total", cost), ("baseline", baseline)):
-        counts = (f"{total.params:,}", f"{total.macs:,}", f"{total.activations:,}")
-        lines.append(row.format(name, "", *counts, f"{total.flops:,} FLOPs"))
-    lines += rebuild_lines(built)
+        alone = "by operators alone: " + ", ".join(layer.operators) if layer.operators else ""
+        rows.append((layer.name, layer.kind, output, *_counts(layer), alone))
+    rows += [(name, "", "", *_counts(total), "") for name, total in (("total", cost), ("baseline", baseline))]
+    lines = [*columns(rows, left=3), *rebuild_lines(built), f"FLOPs {cost.flops:,} (2 for each MAC)"]
     if gated_macs(built):
         lines.append(
             f"MACs with every gate open {cost.macs:,}, with every gate closed {cost.macs - gated_macs(built):,}"
@@ -118,6 +117,10 @@ def table(built: "Built", shape: "Input") -> str:
     lines.append(f"one image of {shape.channels} x {shape.size} x {shape.size}, {shape.num_classes} classes")
     lines.append("not counted: " + ", ".join(f"{name} ({calls})" for name, calls in cost.uncounted.items()))
     return "\n".join(lines)
+
+
+def _counts(counted: "Cost | LayerCost") -> tuple[str, str, str]:
+    return f"{counted.params:,}", f"{counted.macs:,}", f"{counted.activations:,}"
 
 
 if __name__ == "__main__":

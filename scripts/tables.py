@@ -15,6 +15,7 @@ import json
 from omegaconf import DictConfig
 
 from conf.launch import launch
+from models.columns import columns
 from scripts.published.rows import NOT_RUN, RANKS, read
 
 if TYPE_CHECKING:
@@ -81,13 +82,8 @@ def _number(value: float) -> float:
 def as_table(done: "list[Comparison]") -> str:
     lines = []
     for (paper, table), group in _tables(done):
-        cells = [COLUMNS, *map(_cells, group)]
-        widths = [max(len(line[column]) for line in cells) for column in range(5)]
-        lines += [f"{paper}: {table}"]
-        lines += [
-            "  " + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[5]]) for line in cells
-        ]
-        lines += [""]
+        rows = [COLUMNS, *map(_cells, group)]
+        lines += [f"{paper}: {table}", *(f"  {line}" for line in columns(rows, left=len(COLUMNS))), ""]
     return "\n".join([*lines, LEGEND, summary(done)])
 
 

@@ -1,10 +1,15 @@
-"""What all tests share: one thread each, and the real configuration composed as the command line would."""
+"""What all tests share: one thread each, the real configuration composed as the command line would, a finished run."""
 
 import copy
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests run in two processes on two cores; read when torch is imported
 
 import pytest
 import torch
@@ -47,7 +52,7 @@ def _indifferent_to_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)  # the tests run in two processes on two cores
+    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
@@ -79,3 +84,34 @@ def plain(composed: Callable[..., DictConfig]) -> Callable[..., dict[str, Any]]:
         return {str(key): value for key, value in container.items()}
 
     return plain_
+
+
+class FinishedRun(NamedTuple):
+    """A run's directory and what it said."""
+
+    directory: Path
+    stdout: str
+    stderr: str
+
+
+# Two epochs of 10 steps, with a schedule that does not depend on the end.
+GATED = ["model=resnet20_lccl", "model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+GATED += ["scheduler=multistep", "scheduler.milestones=[0.5]", "data.batch_size=128"]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """`python train.py` with GATED in a process of its own; whoever asks for it only looks.
+
+    Those who ask are in the xdist group "processes", so that one worker makes it for all of them.
+    """
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "train.py", *GATED, f"run_dir={directory}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return FinishedRun(directory, done.stdout, done.stderr)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that workers end together."""
+    items.sort(key=lambda item: "slow" not in item.keywords)

@@ -1,32 +1,22 @@
 """A finished run is moved to another folder and given more epochs: as if it had been started with them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests import processes
+from tests.conftest import GATED, FinishedRun
 
-pytestmark = pytest.mark.slow
-SMALL = ["model=resnet20", "model.backbone.depth=8", "trainer.accelerator=cpu"]
-STEPWISE = ["scheduler=multistep", "scheduler.milestones=[0.5]"]  # a schedule that does not depend on the end
-
-
-def train(run_dir: Path, epochs: int) -> subprocess.CompletedProcess:
-    arguments = [*SMALL, *STEPWISE, f"trainer.max_epochs={epochs}", f"run_dir={run_dir}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "train.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 
-def test_a_moved_run_goes_on_for_more_epochs_to_the_same_weights(tmp_path: Path) -> None:
-    train(tmp_path / "straight", 2)
+def train(run_dir: Path, epochs: int) -> processes.Done:
+    return processes.run("train.py", *GATED, f"trainer.max_epochs={epochs}", f"run_dir={run_dir}", status=0)
+
+
+def test_a_moved_run_goes_on_for_more_epochs_to_the_same_weights(finished_run: FinishedRun, tmp_path: Path) -> None:
     train(tmp_path / "first", 1)
     (tmp_path / "first").rename(tmp_path / "moved")
     assert "is finished" in train(tmp_path / "moved", 1).stdout
@@ -34,10 +24,10 @@ def test_a_moved_run_goes_on_for_more_epochs_to_the_same_weights(tmp_path: Path)
     assert "moved has 2 epochs now, 1 before" in longer.stderr
     assert "epoch 1/" not in longer.stderr
     assert "arning" not in longer.stderr
-    states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("straight", "moved")]
-    straight, moved = (state["state_dict"] for state in states)
+    folders = finished_run.directory, tmp_path / "moved"
+    straight, moved = (torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in folders)
     assert all(torch.equal(moved[name], weights) for name, weights in straight.items())
-    record = json.loads((tmp_path / "moved" / "result.json").read_text())
+    expected, record = (json.loads((folder / "result.json").read_text()) for folder in folders)
     assert (record["epochs"], record["extended_from"]) == (2, [1])
-    assert record["top1"] == json.loads((tmp_path / "straight" / "result.json").read_text())["top1"]
+    assert record["top1"] == expected["top1"]
     assert json.loads((tmp_path / "moved" / "result_1_epochs.json").read_text())["epochs"] == 1

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +10,20 @@ import pytest
 import torch
 
 from scripts.benchmarks.photographs import write_photographs
-from tests.conftest import ROOT
+from tests import processes
 
-pytestmark = pytest.mark.slow
-RESNET = ["model=resnet20", "model.backbone.depth=8"]
-SMALL = ["trainer.accelerator=cpu", "trainer.max_epochs=1"]
-DIGITS = ["data=digits", "data.batch_size=128"]  # 10 steps an epoch
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+DIGITS = ["data=digits", "data.batch_size=128"]  # 10 batches an epoch
 
 
-FOLDER = ["data=image_folder", "data.num_classes=6", "data.input_size=32", "data.batch_size=12"]  # of 127: 10 steps
-FOLDER += ["data.randaugment=9", "data.erasing=0.25", "data.cutmix=1.0"]
-SHARDS = ["data=imagenet_shards", *FOLDER[1:]]
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photographs")
-    write_photographs(root, 130, 101, (64, 48))
-    return root
-
-
-def run(run_dir: Path, arguments: list[str], kill_at: int | str | None = None) -> subprocess.CompletedProcess:
-    """train.py, to its end or killed at a step, or (`fit`, `test`) after fit or in the test."""
-    script = "train.py" if kill_at is None else "tests/train_killed.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL_AT": str(kill_at)}
-    options = [*SMALL, "callbacks.checkpoint.every_steps=4", f"run_dir={run_dir}", *arguments]
-    command = [sys.executable, script, *options]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+def train(run_dir: Path, arguments: list[str], kill_at: int | str = "never", ranks: int = 1) -> processes.Done:
+    """What the first process of train.py comes to, at its end or killed at a step, after fit or in the test."""
+    options = ["trainer.accelerator=cpu", f"run_dir={run_dir}", *arguments]
+    environment = {"KILL_AT": str(kill_at)}
+    if ranks == 1:
+        return processes.run("tests/train_killed.py", *options, **environment)
+    several = [f"trainer.devices={ranks}", "trainer.strategy=ddp"]
+    return processes.run_ranks(ranks, "tests/train_killed.py", *options, *several, **environment)[0]
 
 
 def checkpoint(run_dir: Path) -> dict[str, Any]:
@@ -59,10 +44,16 @@ def rows(run_dir: Path) -> list[dict[str, str]]:
     return sorted((row for row in found if "cost/macs" not in row), key=lambda row: (int(row["step"]), sorted(row)))
 
 
-def finish(run_dir: Path, arguments: list[str]) -> None:
-    done = run(run_dir, arguments)
+def finish(run_dir: Path, arguments: list[str], ranks: int) -> str:
+    """What it says until its end."""
+    done = train(run_dir, arguments, ranks=ranks)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def generators(state: dict[str, Any]) -> list[torch.Tensor]:
+    return [devices["cpu"] for devices in state["callbacks"]["Last"]["generators"]]
 
 
 def check_same(killed: Path, straight: Path) -> dict[str, Any]:
@@ -80,85 +71,90 @@ def check_same(killed: Path, straight: Path) -> dict[str, Any]:
     return expected
 
 
-def generators(state: dict[str, Any]) -> list[torch.Tensor]:
-    return [devices["cpu"] for devices in state["callbacks"]["Last"]["generators"]]
+def check_resume(
+    tmp_path: Path, arguments: list[str], places: dict[int | str, int], ranks: int = 1
+) -> tuple[dict[str, Any], str]:
+    """A straight run against one that is killed at each of `places` in turn and goes on from the step that it maps to.
 
-
-def check_resume(tmp_path: Path, *arguments: str, kill_at: int = 6, kept: int = 4, steps: int = 10) -> dict[str, Any]:
-    """`steps` straight against a kill, and the rest from the checkpoint of step `kept`; the checkpoint at the end."""
+    Returns the checkpoint of the straight run and what the last start of the other one says.
+    """
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finish(straight, [*arguments])
-    assert run(killed, [*arguments], kill_at).returncode != 0
-    assert checkpoint(killed)["global_step"] == kept
-    finish(killed, [*arguments])
-    expected = check_same(killed, straight)
-    assert expected["global_step"] == steps
-    return expected
+    finish(straight, arguments, ranks)
+    for place, kept in places.items():
+        assert train(killed, arguments, place, ranks).returncode == -signal.SIGKILL
+        assert checkpoint(killed)["global_step"] == kept
+        assert not (killed / "result.json").exists()
+    said = finish(killed, arguments, ranks)
+    return check_same(killed, straight), said
 
 
-@pytest.fixture(scope="module")
-def shards(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("shards")
-    script = [sys.executable, "scripts/make_shards.py", f"root={photographs}", f"out={out}", "images_per_shard=40"]
-    subprocess.run(script, cwd=ROOT, check=True, capture_output=True)
-    return out
+EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", "trainer.max_epochs=2", "callbacks.checkpoint.every_steps=4"]
 
 
-def processes(number: int) -> list[str]:
-    return [f"trainer.devices={number}", f"trainer.strategy={'ddp' if number > 1 else 'auto'}"]
+def check_averaged(state: dict[str, Any]) -> None:
+    """The averaged network is judged, not the trained one."""
+    averaged, trained = state["state_dict"], state["trained_state_dict"]
+    assert not any(torch.equal(averaged[name], trained[name]) for name in averaged if name.endswith("weight"))
 
 
-def test_image_folders(tmp_path: Path, photographs: Path) -> None:
-    check_resume(tmp_path, *RESNET, *FOLDER, f"data.root={photographs}", "data.num_workers=2")
+def test_one_process_with_averaged_weights_and_accumulated_half_precision_gradients(tmp_path: Path) -> None:
+    """Killed in either epoch, between fit and test, and in the test; 5 steps an epoch."""
+    options = [*EMA, "model=resnet20", "model.backbone.depth=8", *DIGITS]
+    options += ["trainer.precision=bf16-mixed", "+trainer.accumulate_grad_batches=2"]
+    state, said = check_resume(tmp_path, options, {6: 5, 9: 8, "fit": 10, "test": 10})
+    check_averaged(state)
+    assert "epoch 1/2" not in said
 
 
-def test_shards_with_dropout(tmp_path: Path, shards: Path) -> None:
-    """Each process drops its own units."""
-    dropout = ["model=resnet20", "model/backbone=torchvision", "model.backbone.name=squeezenet1_1", "optimizer.lr=1e-3"]
-    options = [*dropout, *SHARDS, f"data.root={shards}", "data.num_workers=2", "data.input_size=64", *processes(2)]
-    first, second = generators(check_resume(tmp_path, *options))
+def test_two_processes_with_averaged_weights_dropout_and_workers(tmp_path: Path) -> None:
+    """Shards, read by two workers in each process, which drops its own units; killed everywhere; 5 steps an epoch."""
+    write_photographs(tmp_path / "photographs", 66, 31, (64, 48))
+    made = [f"root={tmp_path / 'photographs'}", f"out={tmp_path / 'shards'}", "images_per_shard=20"]
+    processes.run("scripts/make_shards.py", *made, status=0)
+    options = [
+        *EMA,
+        "model=resnet20",
+        "model/backbone=wrn28_10",
+        "model.backbone.depth=10",
+        "model.backbone.dropout=0.3",
+    ]
+    options += ["model.backbone.widen_factor=1", "data=imagenet_shards", f"data.root={tmp_path / 'shards'}"]
+    options += ["data.num_classes=6", "data.input_size=32", "data.batch_size=12", "data.num_workers=2"]
+    options += ["data.randaugment=9", "data.erasing=0.25", "data.cutmix=1.0", "+trainer.check_val_every_n_epoch=2"]
+    state, _ = check_resume(tmp_path, options, {6: 5, 9: 8, "fit": 10, "test": 10}, ranks=2)
+    check_averaged(state)
+    first, second = generators(state)
     assert not torch.equal(first, second)
 
 
+def test_a_compiled_network_with_changed_images(tmp_path: Path) -> None:
+    """torch.compile traces it; its graphs run with the kernels of eager mode (tests/train_killed.py)."""
+    options = [*EMA, "compile=true", "model=resnet20", "model.backbone.depth=8", *DIGITS, "trainer.max_epochs=1"]
+    changed = ["data.cutout=4", "data.mixup=0.2", "data.flip=alternating"]
+    changed += ["+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1"]  # another size is another graph
+    state, said = check_resume(tmp_path, [*options, *changed], {6: 4})
+    check_averaged(state)
+    assert "compiled a graph" in said
+
+
 def test_limits_of_batches_and_steps(tmp_path: Path) -> None:
-    """7 of 10 batches an epoch in 3 steps, validated every 3; the run ends within its third epoch."""
+    """7 of 10 batches an epoch in 3 steps, validated every 3; the run ends within its third epoch.
+
+    Killed within the second epoch, where every step is kept, and after its end.
+    """
     limits = ["+trainer.limit_train_batches=7", "+trainer.val_check_interval=3", "+trainer.max_steps=8"]
     limits += ["+trainer.accumulate_grad_batches=3", "trainer.max_epochs=-1", "+trainer.limit_val_batches=1"]
     often = ["callbacks.checkpoint.every_steps=1", "trainer.log_every_n_steps=1"]
     gates = ["model=resnet20_lccl", "model.backbone.depth=8", "gate_penalty.l1=0.01"]
-    check_resume(tmp_path, *gates, *DIGITS, *limits, *often, kill_at=5, kept=5, steps=8)
+    state, _ = check_resume(tmp_path, [*gates, *DIGITS, *limits, *often], {5: 5, 6: 6})
+    assert state["global_step"] == 8
     within_second_epoch = [row for row in rows(tmp_path / "killed") if "train/gate_penalty" in row][1]
     assert within_second_epoch["step"] == "5"
 
 
 def test_the_end_of_an_epoch_where_batches_and_steps_are_limited(tmp_path: Path) -> None:
-    limits = ["+trainer.limit_train_batches=7", "+trainer.max_steps=17", "trainer.max_epochs=3"]
-    check_resume(
-        tmp_path, *RESNET, *DIGITS, *limits, "callbacks.checkpoint.every_steps=100", kill_at=9, kept=7, steps=17
-    )
-
-
-CHANGED = ["data.cutout=4", "data.mixup=0.2", "data.flip=alternating"]
-EMA = ["callbacks=ema", "callbacks.ema.decay=0.5", *RESNET, *DIGITS, "trainer.max_epochs=2"]
-EVERYWHERE = (6, "fit", "test")
-HARD = {
-    "one process": (["trainer.precision=bf16-mixed", "+trainer.accumulate_grad_batches=2"], EVERYWHERE),
-    "two processes": ([*processes(2), *CHANGED, "+trainer.check_val_every_n_epoch=2"], EVERYWHERE),
-    "compiled": (["compile=true"], (6,)),  # each start compiles
-}
-
-
-@pytest.mark.parametrize(("options", "places"), HARD.values(), ids=HARD)
-def test_averaged_weights_wherever_the_run_is_killed(
-    tmp_path: Path, options: list[str], places: tuple[int | str, ...]
-) -> None:
-    """In fit, between fit and test, in the test: the averaged network is judged all the same."""
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finish(straight, [*EMA, *options])
-    for place in places:
-        assert run(killed, [*EMA, *options], place).returncode != 0
-        assert not (killed / "result.json").exists()
-    finish(killed, [*EMA, *options])
-    state = check_same(killed, straight)
-    averaged, trained = state["state_dict"], state["trained_state_dict"]
-    assert not any(torch.equal(averaged[name], trained[name]) for name in averaged if name.endswith("weight"))
+    """What is kept is the end of the first epoch; the run ends within the third."""
+    limits = ["+trainer.limit_train_batches=4", "+trainer.max_steps=9", "trainer.max_epochs=3"]
+    options = ["model=resnet20", "model.backbone.depth=8", *DIGITS, *limits, "callbacks.checkpoint.every_steps=100"]
+    state, _ = check_resume(tmp_path, options, {5: 4})
+    assert state["global_step"] == 9

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..layers.group_equivariant import parts
 from . import require_room
 
-WIDTHS = {"z2": 96, "p4": 48, "p4m": 32}  # the paper's: about equal parameters
+WIDTHS = {"z2": 96, "p4": 48, "p4m": 32}  # the paper's, which give about equal numbers of parameters
 
 
 def all_cnn(
@@ -25,8 +25,8 @@ def all_cnn(
 ) -> nn.Module:
     """`width` channels (p4, p4m: fibres), twice that after the first halving; the paper's number by default.
 
-    On p4 and p4m turning the image leaves the logits in evaluation mode as they are, where the sampling keeps
-    the symmetry: input_size = 4 j + 1. The paper's own 32 px do not.
+    On p4 and p4m turning the image does not change the logits in evaluation mode, if input_size = 4 j + 1. At other
+    sizes, the paper's own 32 px among them, the strided sampling breaks the symmetry.
     """
     require_room(input_size, 5, "two halvings")
     lift, conv, norm = parts(group)

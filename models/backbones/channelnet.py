@@ -59,7 +59,7 @@ class Residual(nn.Module):
 
 
 def _group_module(channels: int, groups: int, fuse: bool) -> nn.Module:
-    """The paper's GM, or with `fuse` its GCWM: the kernels along the channels let each group hear all others."""
+    """The paper's GM, or with `fuse` its GCWM, whose kernels along the channels connect each group to all others."""
     parts = [ChannelConv(channels, groups, length=4 * groups, stride=groups, bias=False)] if fuse else []
     return Residual(*parts, *(_separable(channels, channels, groups=groups) for _ in range(2)))
 

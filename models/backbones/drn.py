@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from . import require_room
 
-# The ResNet between the first two levels and the last two, by its depth: blocks a level, whether bottlenecks.
+# The ResNet in the four middle levels, by its depth: the blocks in each level, and whether they are bottlenecks.
 BODIES = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True), 101: ((3, 4, 23, 3), True)}
-ADDED = {"C": 8, "D": 4}  # layers of the other four levels
+ADDED = {"C": 8, "D": 4}  # layers in the other four levels
 
 
 def drn(
@@ -22,11 +22,11 @@ def drn(
     variant: Literal["C", "D"],
     depth: int,
 ) -> nn.Module:
-    """DRN-C-26, -42, -58, -109 or DRN-D-22, -38, -54, -105: an eighth of the resolution to the end, at any size.
+    """DRN-C-26, -42, -58, -109 or DRN-D-22, -38, -54, -105: maps that keep an eighth of the input's resolution.
 
     Source: Yu, Koltun, Funkhouser 2017, "Dilated Residual Networks", arXiv:1705.09914. Eight levels: two narrow
     ones instead of a max pooling, the four of a ResNet, the last two dilated by 2 and 4 instead of strided, and two
-    without shortcuts, dilated by 2 and 1, against gridding. The first and last two are of basic blocks in C and of
+    without shortcuts, dilated by 2 and 1, which remove gridding. The first and last two are of basic blocks in C and of
     single convolutions in D.
     Differs: the authors' code gives the seventh level of C-58 a projection (1.05 M parameters) that it never adds.
     """

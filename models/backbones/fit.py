@@ -12,7 +12,7 @@ from ..watch import watched
 from . import SMALL_INPUT
 
 log = logging.getLogger(__name__)
-Make = Callable[[int], nn.Module]  # of an input size
+Make = Callable[[int], nn.Module]  # makes a network for an input size
 Shape = tuple[int, int, int]
 
 
@@ -21,7 +21,7 @@ class _UnfitError(Exception):
 
 
 def fitted(make: Make, name: str, image: Shape, num_classes: int, own_size: int) -> nn.Module:
-    """`make(size)` for images of (C, size, size), up to SMALL_INPUT with a small stem where the network takes one.
+    """`make(size)` for images of (C, size, size); up to SMALL_INPUT its stem becomes small, if the network takes that.
 
     Raises ValueError where it cannot run, does not return logits (1, num_classes) or leaves less than 2 x 2 before
     its last pooling, with the nearest size that works on the way to `own_size`, that it was made for.
@@ -93,7 +93,7 @@ def _try(make: Make, image: Shape, num_classes: int) -> tuple[nn.Module, str]:
 
 
 def _require_fit(net: nn.Module, image: Shape, num_classes: int) -> None:
-    widths: dict[type, int] = {}  # of the last map that each kind saw
+    widths: dict[type, int] = {}  # width of the last map that each kind of module saw
 
     def see(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):  # a kernel as large as the map makes a linear layer (timm's VGG)

@@ -21,10 +21,10 @@ def ghost_vgg16(
     cheap_kernel_size: int = 3,
     ghost_stem: bool = False,
 ) -> nn.Module:
-    """Five stages of 3x3 ghost modules, each pooled, and one linear layer; the first convolution as `ghost_stem` says.
+    """Five stages of 3x3 ghost modules, each pooled, and one linear layer; with `ghost_stem` the stem is one too.
 
-    Of the outputs of a module one in `ratio` is convolved, the others are made from those by depthwise convolutions of
-    `cheap_kernel_size`. The authors trained with a dense first convolution; the MACs that they print are those of a
+    In a module a convolution makes one output in `ratio`; depthwise convolutions of `cheap_kernel_size` make the others
+    from those. The authors trained with a dense first convolution; the MACs that they print are those of a
     first convolution that is a ghost module too (157, 158, 160 and 163 M for kernels of 1, 3, 5 and 7).
     Differs: the parameters that they print hold 0.263 M more, as many as one linear layer 512 -> 512.
     """

@@ -8,8 +8,8 @@ from torch import nn
 
 from . import SMALL_INPUT, require_room
 
-SE = 0.25  # squeeze-and-excitation inside: channels / the bottleneck's
-# Of each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list a stage.
+SE = 0.25  # channels inside a squeeze-and-excitation, relative to its bottleneck's
+# For each bottleneck: kernel, expanded channels, outputs, squeeze-and-excitation, stride; one list for each stage.
 BOTTLENECKS = [
     [[3, 16, 16, 0, 1]],
     [[3, 48, 24, 0, 2]],
@@ -24,7 +24,7 @@ BOTTLENECKS = [
 
 
 def ghostnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:
-    """Every width but the head's 1280 times `width`, rounded to multiples of 4 and never below 90 % of it.
+    """timm's network, its widths but the head's 1280 times `width`, rounded to multiples of 4 but not below 90 %.
 
     For inputs of at most 64 px the stem and the first bottleneck with a stride keep the size.
     """

@@ -8,7 +8,7 @@ from . import SMALL_INPUT, require_room
 
 
 def googlenet_original(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3) -> nn.Module:
-    """torchvision's layout without its BatchNorm and with its 3x3 for 5x5 undone; no auxiliary classifiers.
+    """torchvision's layout without BatchNorm and with 5x5 convolutions where it has 3x3; no auxiliary classifiers.
 
     Source: Szegedy et al. 2015, "Going Deeper with Convolutions", arXiv:1409.4842, table 1 and figure 3.
     CIFAR form, at most 64 px: the stem is 3x3 with stride 1 and the pooling behind it is left out.
@@ -33,7 +33,7 @@ def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
 
 
 def inception(in_channels: int, *widths: int) -> nn.Module:
-    """Four branches side by side, the third with its 5x5; widths: 1x1, 3x3 (reduced, full), 5x5 (the same), pooled."""
+    """Four branches side by side; `widths` are those of 1x1, 3x3 (reduced, full), 5x5 (reduced, full) and pooled."""
     block = Inception(in_channels, *widths, conv_block=conv)
     block.set_submodule("branch3.1", conv(widths[3], widths[4], 5, padding=2))
     return block

@@ -15,7 +15,8 @@ from ..layers.group_equivariant import ORDER, parts
 from . import require_room
 from .cifar_resnet import blocks_a_stage
 
-# The paper's, about equal parameters; it has no p4 network, whose widths follow its rule, divided by sqrt(|H|).
+# The paper's widths, with about equal parameters. It has no p4 network: those widths follow its rule, the planar ones
+# divided by sqrt(|H|).
 WIDTHS = {"z2": (32, 64, 128), "p4": (16, 32, 64), "p4m": (11, 23, 45)}
 
 

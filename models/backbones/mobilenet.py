@@ -46,7 +46,7 @@ def mobilenetv1(
 def mobilenetv2(
     num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0
 ) -> nn.Module:
-    """torchvision's network: inverted residuals with linear ends, ReLU6.
+    """torchvision's network: inverted residuals whose last convolution is linear, with ReLU6.
 
     Source: Sandler et al. 2018, "MobileNetV2", arXiv:1801.04381, table 2. `width` multiplies the channels, rounded
     to multiples of 8, and those of the last convolution only where it is above 1.

@@ -12,9 +12,10 @@ from ..layers.shift import Displace
 from . import SMALL_INPUT, require_room
 
 STEM = 32
-# Of each group: width / the stem's, modules, shift kernel, expansion in the first module and in the others.
+# For each group: its width relative to the stem's, its modules, their shift kernel, their expansion in the first module
+# and in the others.
 GROUPS = ((2, 5, 5, 4, 4), (4, 6, 5, 4, 3), (8, 7, 3, 3, 2), (16, 3, 3, 2, 1))
-NARROWEST = 7  # channels of the stem with which the first 5 x 5 shift has a channel for each place
+NARROWEST = 7  # channels of the stem from which on the first 5 x 5 shift has a channel for each place
 
 
 def shiftnet(num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, width: float = 1.0) -> nn.Module:

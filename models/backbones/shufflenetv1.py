@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from . import SMALL_INPUT, require_room
 
-WIDTHS = {  # of the three stages, by groups: about 140 M MACs each
+WIDTHS = {  # channels of the three stages, by the number of groups; each network has about 140 M MACs
     1: (144, 288, 576),
     2: (200, 400, 800),
     3: (240, 480, 960),

@@ -8,14 +8,14 @@ from torchvision.models import ShuffleNetV2
 
 from . import SMALL_INPUT, require_room
 
-WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}  # the paper's
+WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704), 2.0: (244, 488, 976)}  # by scale
 STEM, UNITS, HEAD = 24, [4, 8, 4], 1024
 
 
 def shufflenetv2(
     num_classes: int = 1000, input_size: int = 224, in_channels: int = 3, *, scale: float = 1.0
 ) -> nn.Module:
-    """The paper's widths at its four scales; at any other those of 1.0 times `scale`, rounded to even numbers.
+    """The paper's widths at its four scales; at any other the widths of 1.0 times `scale`, rounded to even numbers.
 
     The stem has 24 channels at any scale, the last convolution 1024, beyond scale 1.5 times `scale`. For
     inputs of at most 64 px the stem has stride 1 and no pooling.

@@ -11,8 +11,8 @@ from . import SMALL_INPUT, require_room
 Bypass = Literal["none", "simple", "complex"]
 
 STEMS = {"1.0": (96, 7), "1.1": (64, 3)}  # channels, kernel size
-POOLED = {"1.0": (2, 5, 9), "1.1": (2, 4, 6)}  # numbers of the fire modules behind a pooling
-WIDTHS = (128, 128, 256, 256, 384, 384, 512, 512)  # of the fire modules 2 to 9
+POOLED = {"1.0": (2, 5, 9), "1.1": (2, 4, 6)}  # numbers of the fire modules that follow a pooling
+WIDTHS = (128, 128, 256, 256, 384, 384, 512, 512)  # outputs of the fire modules 2 to 9
 
 
 def squeezenet(

@@ -27,16 +27,15 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     """A copy of `net` for inference that computes the same, to rounding; `net` itself stays as it is.
 
     Every convolution, gated or not, takes in the BatchNorm, the addition and the ReLU that follow it, and a gated
-    one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py can
-    measure where that pays). Gates for single outputs (LCCL's `gate_channels="each"`) stay dense products: hardly a
-    tile of a matrix product has all its outputs closed, so nothing is to be gained. The copy is channels-last and
-    takes no gradients.
+    one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py measures
+    where that pays). A layer with a gate for each output (LCCL's `gate_channels="each"`) stays dense, because hardly a
+    tile of a matrix product has all its outputs closed. The copy is channels-last and takes no gradients.
 
     Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
     stay as they are, convolutions in them too; the log names these (models/inference/recording.py).
     Raises ValueError where that is so of the network itself.
     """
-    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not tell of writes to them
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not count the writes to them
         deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
         _drop_identities(deployed)
         _fuse_all(deployed)
@@ -77,7 +76,7 @@ def _fuse_all(net: fx.GraphModule) -> None:
 
 
 def _called_once(graph: fx.Graph) -> set[str]:
-    """The modules that are called once, and of which no part, nor what they are a part of, is used by itself."""
+    """The names of modules that are called once, where no part of them and none around them is used elsewhere."""
     named = Counter(str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr"))
     holders = {holder for name in named for holder in _holders(name)}
     return {
@@ -88,12 +87,12 @@ def _called_once(graph: fx.Graph) -> set[str]:
 
 
 def _holders(name: str) -> list[str]:
-    """ "a.b.c" -> "a", "a.b"."""
+    """The names of the modules that contain `name`: "a" and "a.b" for "a.b.c"."""
     return list(itertools.accumulate(name.split(".")[:-1], "{}.{}".format))
 
 
 def _can_fuse(net: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether it calls a convolution that FusedConv, or a gated one that FusedGatedConv computes."""
+    """Whether `node` calls a convolution that FusedConv can compute, or a gated one that FusedGatedConv can."""
     if len(node.args) != 1 or node.kwargs:
         return False
     if kind(net, node) not in (nn.Conv2d, LCCL):
@@ -106,10 +105,10 @@ def _can_fuse(net: fx.GraphModule, node: fx.Node) -> bool:
 
 
 class _Chain:
-    """A convolution and as much of BatchNorm, addition and ReLU after it as can run in the place of the last.
+    """A convolution, and as many of the BatchNorm, the addition and the ReLU behind it as one module can compute.
 
-    `calls` are these, each of which but the last serves the next alone; `reads` what they take from outside, and
-    which of them does.
+    `calls` are their calls; each but the last has the next as its only user, and the module runs in the place of the
+    last. `reads` are the values that they take from elsewhere, each with the call that takes it.
     """
 
     def __init__(self, net: fx.GraphModule, memory: Memory, conv: fx.Node) -> None:
@@ -133,7 +132,7 @@ class _Chain:
         return fused(first, self.norm, self.add, relu=self.relu)
 
     def _next(self) -> fx.Node | None:
-        """The call that the last one serves, unless it has others or what the chain reads is written to until then."""
+        """The only user of the last call; None where it has several or a value in `reads` is written to before."""
         last = self.calls[-1]
         if len(last.users) != 1:
             return None
@@ -142,7 +141,7 @@ class _Chain:
         return user if kept else None
 
     def _affine(self, call: fx.Node) -> Affine | None:
-        """What `call` does where it is a BatchNorm with statistics of its own."""
+        """Scale and shift of `call` where it is a BatchNorm with statistics of its own."""
         if kind(self.net, call) not in NORMS or call.args != (self.calls[-1],):
             return None
         norm: Any = self.net.get_submodule(str(call.target))

@@ -13,7 +13,7 @@ Affine = tuple[Tensor, Tensor]  # scale and shift of each channel, in double pre
 
 
 def fused(module: nn.Conv2d | LCCL, norm: Affine | None, add: Add, *, relu: bool) -> FusedConv | FusedGatedConv:
-    """One module for `module`, then `norm`, `add` of what it is given beside x, if anything, and ReLU."""
+    """One module that computes `module`, then `norm`, then adds its second input, if it is given one, then ReLU."""
     if isinstance(module, LCCL):
         return _fused_gated(module, norm, add, relu=relu)
     weight, bias = _fold(module, norm)
@@ -31,7 +31,7 @@ def affine_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> Affine:
 
 
 def _fold(conv: nn.Conv2d, norm: Affine | None) -> tuple[Tensor, Tensor | None]:
-    """Weight (T, ...) and bias (T,) of the convolution that is `conv`, then `norm`."""
+    """Weight (T, ...) and bias (T,) of one convolution that computes `conv`, then `norm`."""
     if norm is None:
         return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
     scale, shift = norm
@@ -70,7 +70,7 @@ def _fused_gated(layer: LCCL, norm: Affine | None, add: Add, *, relu: bool) -> F
 
 
 def _gate(gate: Gate) -> tuple[Tensor, Tensor, float]:
-    """Weight, bias and ceiling of the clamped convolution that `gate` is in evaluation."""
+    """Weight, bias and ceiling of the clamped convolution that computes `gate` in evaluation."""
     weight, bias = _fold(gate.conv, affine_of(gate.norm) if isinstance(gate.norm, nn.BatchNorm2d) else None)
     assert bias is not None
     if gate.offset is None:

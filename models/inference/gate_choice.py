@@ -8,6 +8,7 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from ..columns import columns
 from ..watch import watched
 from .kernels.fused_gated_conv import FusedGatedConv
 
@@ -47,8 +48,8 @@ class GateChoice:
 def choose_gates(net: nn.Module, images: Tensor) -> list[GateChoice]:
     """Set `skips` of every gated convolution in the deployed `net` by timing it on its own input for `images`.
 
-    `images` (N, C, H, W) should be real ones of the batch size that the network will run with, and the number of
-    threads too: all of it enters the choice.
+    Give it real `images` (N, C, H, W), and the batch size and number of threads that the network will run with: the
+    choice depends on all of them.
     """
     layers = {name: module for name, module in net.named_modules() if isinstance(module, FusedGatedConv)}
     choices: list[GateChoice] = []
@@ -66,8 +67,7 @@ def gate_table(choices: list[GateChoice]) -> str:
     """One line a gated layer; speed-ups are over the convolution alone in MACs, over the dense product in time."""
     rows = [("layer", "closed %", "MACs", "left", "x fewer", "dense ms", "skip ms", "x faster", "even at %", "")]
     rows += [_cells(choice) for choice in choices]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(columns(rows))
 
 
 def _cells(choice: GateChoice) -> tuple[str, ...]:

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from ..layers.lccl import LCCL
 from .recording import has_hooks, inplace
 
-# What returns memory of its own, whatever its arguments.
+# Modules and functions that return memory of their own, whatever their arguments.
 FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, LCCL, F.batch_norm}
 
 
 def kind(net: fx.GraphModule, node: fx.Node) -> Any:
     """The class of the module, the function or the name of the method that `node` calls.
 
-    None where it calls nothing, or a module with hooks, which do what they like.
+    None where it calls nothing, or a module with hooks, which may do anything.
     """
     if node.op == "call_module":
         module = net.get_submodule(str(node.target))
@@ -30,7 +30,7 @@ def kind(net: fx.GraphModule, node: fx.Node) -> Any:
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
-    """Those of a call of a function written in Python, by name, defaults included."""
+    """The arguments of `node`, which calls a function written in Python, by name, defaults included."""
     assert callable(node.target)
     bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
     bound.apply_defaults()
@@ -38,7 +38,7 @@ def arguments(node: fx.Node) -> dict[str, Any]:
 
 
 class Memory:
-    """Of the values in the graph of `net`, as it is now."""
+    """Which values in the graph of `net` may share memory, and which calls write to them."""
 
     def __init__(self, net: fx.GraphModule) -> None:
         self.net = net
@@ -74,7 +74,7 @@ class Memory:
         return node
 
     def _written(self, node: fx.Node) -> list[fx.Node]:
-        """What a call may write to, of its arguments."""
+        """The arguments that a call may write to."""
         called, given = kind(self.net, node), node.all_input_nodes
         match node.op:
             case "call_method":
@@ -91,7 +91,7 @@ class Memory:
 
 
 def _is_known(function: Any) -> bool:
-    """Whether it is of PyTorch or Python, which write to their first argument or to none."""
+    """Whether `function` comes with PyTorch or Python, so that it writes to its first argument or to none."""
     home = (function.__module__ or "torch").partition(".")[0]
     return function is inplace or home in ("torch", "_operator", "builtins", "math")
 

@@ -59,7 +59,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def _state(net: nn.Module) -> dict[str, tuple[int, int]]:
-    """By the name of each buffer, which tensor it is and how often that was written to."""
+    """For each buffer, by name, the identity of its tensor and how often this was written to."""
     return {name: (id(buffer), buffer._version) for name, buffer in net.named_buffers()}
 
 
@@ -69,7 +69,7 @@ def inplace(name: str, a: Any, b: Any) -> Any:
 
 
 class _Value(fx.Proxy):
-    """As in torch.fx, which takes `x += y` for `x = x + y`, and refuses `x[i] = y`."""
+    """torch.fx's stand-in for a tensor, but it records `x += y`, not `x = x + y`, and does not refuse `x[i] = y`."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
@@ -89,7 +89,7 @@ for _name in AUGMENTED:
 
 
 class _Recorder(fx.Tracer):
-    """As torch.fx, but a module that it fails at becomes a leaf; `kept` has their names and the reasons."""
+    """torch.fx's recorder, but a module that it cannot record becomes one call; `kept` has the reason by its name."""
 
     def __init__(self) -> None:
         super().__init__()

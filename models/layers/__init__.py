@@ -7,14 +7,14 @@ the argument, its value, the rule and the nearest value that works. Knows torch 
 models.geometry, nothing else: no printing, no configuration, no neighbours.
 
 **Cheap.** Where a layer costs as many MACs as the convolution or more, the convolution stays, with that as the reason
-(models/rebuild.py); no layer checks it. A gated layer need not cost less, nor a convolution of another kind, at equal
-cost, such as a dilated one.
+(models/rebuild.py); no layer checks it. There are two exceptions: a gated layer may cost more, and a convolution of
+another kind, such as a dilated one, may cost the same.
 
 **Gated layer.** Sets the class attribute `is_gated = True` and has two children: `conv`, what closed
 positions need not compute (the convolution, alone or followed by what treats each position by itself, such as
 BatchNorm and ReLU), and `gate`, whose output is the gate map (N, 1 or out_channels, H', W'), never negative.
-The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored. Layers know nothing of
-skipping: models/inference/deploy.py makes of them, for inference, what computes open positions only.
+The layer returns conv(x) * gate(x). A forward hook on `gate` sees the map; nothing is stored. A layer knows nothing of
+skipping: models/inference/deploy.py replaces it, for inference, by a module that computes open positions only.
 
 **Normalisation.** A layer made of several convolutions follows the network it stands in. Where the
 replaced convolution has no bias its network normalises, and a BatchNorm follows each inner part; where
@@ -42,5 +42,5 @@ from torch import nn
 
 
 def gated_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The layers whose output is a convolution times a gate by dotted name."""
+    """The layers of `net` whose output is a convolution times a gate, by their dotted names."""
     return {name: module for name, module in net.named_modules() if getattr(module, "is_gated", False)}

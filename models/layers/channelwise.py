@@ -48,7 +48,7 @@ class GroupChannelWise(nn.Sequential):
 
     Source: Gao, Wang, Ji 2018, "ChannelNets", arXiv:1809.01330, section 3.3 (group channel-wise convolution), and the
     authors' own code for the zeros at the ends. Each kernel, of `length` and with stride `cardinality` along
-    the channels, makes one group of the outputs, so that each group hears all groups of the 1x1 convolution.
+    the channels, makes one group of the outputs, so that each group receives from all groups of the 1x1 convolution.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs: H' W' (k^2 m + m n / cardinality + length n).
     Differs: with fewer channels than `length` the kernels are as long as there are channels. As in the paper nothing

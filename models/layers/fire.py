@@ -11,8 +11,8 @@ class Fire(nn.Module):
     """cat(1x1(z), k x k(z)) with z = ReLU(1x1(x)), z of `squeeze_ratio` * out_channels channels.
 
     Source: Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer 2016, "SqueezeNet", arXiv:1602.07360, section 3.2.
-    The two expansions give half of the outputs each, the 1x1 first; of an odd number the k x k gives one more.
-    With a stride both take it, the 1x1 at the centre of each window.
+    The two expansions give half of the outputs each, the 1x1 first; of an odd number of outputs the k x k
+    gives one more. Both take the stride, the 1x1 at the centre of each window.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs, with s squeezed channels: H W m s (the squeeze runs at input size) + H' W' s (e1 + k^2 e3),
     e1 + e3 = n.

@@ -12,9 +12,9 @@ class Ghost(nn.Module):
     Source: Han, Wang, Tian, Guo, Xu, Xu 2020, "GhostNet", arXiv:1911.11907, section 3.1; d is `cheap_kernel_size`.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs, with p = ceil(n / ratio): H' W' (k^2 m p / groups + d^2 p (ratio - 1)).
-    Differs: the authors' module ends each part with BatchNorm and ReLU. Here, as in their own module where it
-    stands for a linear convolution, there is no ReLU; and no BatchNorm, because every part is also the output, which
-    the network normalises itself: a second one there would be in vain. `groups` is kept by the convolution.
+    Differs: the authors' module ends each part with BatchNorm and ReLU. Here there is no
+    ReLU, as in their own module where it replaces a linear convolution, and no BatchNorm, because each part is also a
+    part of the output, which the network normalises itself. `groups` is that of the convolution.
     """
 
     budget_knob = ("ratio", (2, 3, 4, 5, 6, 8))

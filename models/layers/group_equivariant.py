@@ -72,7 +72,7 @@ class GroupConv2d(nn.Module):
         """The filters of all planes, (out_channels |H|, in_channels planes, k, k)."""
         filters = self.weight.reshape(self.out_channels, 1, self.in_channels, -1).expand(-1, self.order, -1, -1)
         taps = self.taps.flatten(1)[:, None].expand_as(filters)
-        # not filters[..., taps], whose gradient takes several times as long
+        # filters[..., taps] would give the same, but its gradient takes several times as long.
         return filters.gather(3, taps).view(-1, *self.weight.shape[1:])
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
@@ -81,7 +81,7 @@ class GroupConv2d(nn.Module):
 
 
 def filter_index(order: int, kernel_size: int, lifting: bool) -> Tensor:
-    """Where the taps of T_h(weight[h^-1 g]) lie among those of one filter: (|H|, planes, k, k) of (planes, k, k)."""
+    """The positions of the taps of every T_h(weight[h^-1 g]) in a filter (planes, k, k): (|H|, planes, k, k)."""
     planes = 1 if lifting else order
     taps = torch.arange(planes * kernel_size**2).view(planes, kernel_size, kernel_size)
     return torch.stack([transform(taps[[quotient(h, g) % planes for g in range(planes)]], h) for h in range(order)])
@@ -94,14 +94,14 @@ def transform(planes: Tensor, h: int) -> Tensor:
 
 
 def quotient(h: int, g: int) -> int:
-    """h^-1 g, of elements of p4m by their numbers: a mirroring reverses the sense of the turns."""
+    """The number of h^-1 g, from the numbers of the elements h and g of p4m: a mirroring reverses the turns."""
     (h_mirrored, h_turns), (g_mirrored, g_turns) = divmod(h, 4), divmod(g, 4)
     turns = h_turns - g_turns if h_mirrored else g_turns - h_turns
     return 4 * (h_mirrored ^ g_mirrored) + turns % 4
 
 
 def parts(group: Literal["z2", "p4", "p4m"]) -> tuple[Callable, Callable, Callable]:
-    """What a network on `group` is made of: first convolution, further convolutions, normalisation.
+    """The layers for a network on `group`: its first convolution, its other convolutions and its normalisation.
 
     "z2" has no symmetry but translation: torch's own planar layers, which models/rebuild.py can replace.
     """

@@ -13,9 +13,9 @@ GateKernel = Literal["1x1", "kxk"]
 GateChannels = Literal["shared", "each"]
 Unit = Literal["norm_product", "relu_product", "product"]
 
-GAIN = 2.0  # a gate opens within half a standard deviation of what its BatchNorm sees
-MOST_INPUTS = 2**26  # of windows that a fit holds in memory; so many say enough
-RIDGE = 1e-2  # of the mean variance of what a gate sees: it often sees as good as nothing in some channels
+GAIN = 2.0  # slope of a gate: it goes from 0 to 1 over half a standard deviation of its convolution's output
+MOST_INPUTS = 2**26  # a fit uses at most so many values of its input, which bounds its memory
+RIDGE = 1e-2  # regularises the fit, relative to the mean variance of a gate's inputs: some channels hardly vary
 
 
 class LCCL(nn.Module):
@@ -28,20 +28,19 @@ class LCCL(nn.Module):
     offset, the fewer positions are closed. With None it is the authors' ReLU(BN(cheap conv(x))), and
     `gate_norm=False` leaves out that BatchNorm; a bias takes its place.
     `unit="product"` is the authors' code, conv(x) * gate(x); "relu_product" the paper's ReLU(BN(conv(x))) * gate(x);
-    "norm_product" has the BatchNorm alone. It is left out where `bias` is set.
+    "norm_product" has the BatchNorm alone. Where `bias` is set, this BatchNorm is left out.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs: H' W' k^2 m n / groups for the convolution, H' W' k_gate^2 m for a shared gate,
-    H' W' m n / groups for one a channel. With a fraction r of the gate map open, skipping leaves of the
-    convolution's own cost, at groups = 1: r + 1 / n (k x k), r + 1 / (k^2 n) (1 x 1), r + 1 / k^2 (one a channel).
+    H' W' m n / groups for one gate for each output. Where a fraction r of the gate map is open, skipping leaves this
+    share of the convolution's own cost, at groups = 1: r + 1 / n (k x k), r + 1 / (k^2 n) (1 x 1), r + 1 / k^2 (each).
     A gate that costs as much as its convolution is refused.
     Differs: by default a gate has a ceiling, opens somewhere in each batch as long as the offset is positive (its
     BatchNorm keeps the mean at 0), and starts open where its convolution responds (`init_from_batch`); the BatchNorm
-    before the product keeps the 0 of a closed position near its channel's mean. results/README.md has what each of
-    these gives. The authors stand the
-    unit before the next BatchNorm and ReLU (pre-activation); as a drop-in in a post-activation network its
-    product goes straight into the BatchNorm that followed the convolution. Gates learn at `gate_lr_scale` of the
-    base rate, without weight decay. With `groups` a gate for each output sees the inputs of its own group, a
-    shared one all.
+    before the product keeps the 0 of a closed position near its channel's mean. results/README.md has the accuracy with
+    and without each of these. The authors place the unit before the next BatchNorm and ReLU (pre-activation); in a
+    post-activation network its product goes straight into the BatchNorm that followed the convolution. Gates learn at
+    `gate_lr_scale` of the base rate, without weight decay. With `groups` a gate for each output sees the inputs of its
+    own group, and a shared gate sees all inputs.
     """
 
     is_gated = True
@@ -92,8 +91,8 @@ class LCCL(nn.Module):
     def init_from_batch(self, x: Tensor) -> None:
         """Open the gate where the convolution responds: the mean square over outputs of conv(x), standardised.
 
-        x (N, in_channels, H, W) of a training batch. What is closed is then what changes the output least. The
-        authors' gate stays as it is.
+        x is a training batch (N, in_channels, H, W). The positions that start closed are then those that change the
+        output least. The authors' gate stays as it is.
         """
         if self.gate.offset is None:
             return
@@ -107,7 +106,7 @@ class LCCL(nn.Module):
 class Gate(nn.Module):
     """clamp(2 BN(conv) + offset, 0, 1): x (N, m, H, W) -> gate map (N, 1 or n, H', W') of `geometry`, n outputs.
 
-    Without offset ReLU(BN(conv)), the BatchNorm with a learned scale and shift.
+    Without an offset it is ReLU(BN(conv)), whose BatchNorm has a learned scale and shift.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class Gate(nn.Module):
     def fit(self, x: Tensor, target: Tensor) -> None:
         """Turn each kernel, at its length, to the least squares fit of `target` (N, 1 or n, H', W') over x.
 
-        Of a batch whose windows would not fit in MOST_INPUTS the first images serve.
+        Where the windows of all images have more than MOST_INPUTS values, only the first images are used.
         """
         g = ConvGeometry.of(self.conv)
         an_image = g.in_channels * math.prod(g.kernel_size) * math.prod(target.shape[2:])
@@ -154,7 +153,7 @@ class Gate(nn.Module):
 
 
 def _solvable(tensor: Tensor) -> Tensor:
-    """In float32 where its type is smaller: no solver takes half precision, nor would its sums be any good."""
+    """`tensor` in float32 at least: the solvers take no half precision, and sums in it would be too coarse."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -172,7 +171,7 @@ def _require_choice(argument: str, value: str, choices: Any) -> None:
 
 
 def _require_cheap(geometry: ConvGeometry, kernel: GateKernel, channels: GateChannels) -> None:
-    """ValueError where the gate costs as much as the convolution, whose formula is that of the largest gate."""
+    """Raise ValueError where the gate costs as much as the convolution, which costs what the largest gate would."""
     conv = _macs_a_position(geometry, "kxk", "each")
     if _macs_a_position(geometry, kernel, channels) < conv:
         return

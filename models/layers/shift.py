@@ -18,7 +18,7 @@ class Shift(nn.Module):
     Cost in MACs, with e = expansion: H W m e n (the first 1x1 runs at input size) + H' W' e n^2. At stride 2 and
     n = 2 m that is 2 e / 3 of a 3 x 3 convolution, so that e = 1, the default, is the one that saves everywhere.
     Differs: the authors normalise before the first 1x1 and add the input; the network does both. They interleave the
-    displacements, here channels of one displacement are neighbours: the 1x1 on both sides make the order indifferent.
+    displacements; here channels with the same displacement are neighbours, which the 1x1 on both sides make irrelevant.
     """
 
     budget_knob = ("expansion", (1, 2, 3, 4))
@@ -57,7 +57,7 @@ class Shift(nn.Module):
 
 
 class Displace(nn.Module):
-    """Each channel from one place of the window: x (N, C, H, W) -> (N, C, H', W') of `geometry`.
+    """Read each channel at one place of the window: x (N, C, H, W) -> (N, C, H', W') of `geometry`.
 
     The k^2 places share the channels equally, in rows from the top left; the C mod k^2 channels left over stay at the
     centre. Only the values that are used are read, so that a stride makes it cheaper.

@@ -1,4 +1,4 @@
-"""The branch of a ShuffleNet unit: grouped 1x1 convolutions that hear each other through a channel shuffle."""
+"""The branch of a ShuffleNet unit: grouped 1x1 convolutions with a channel shuffle between them."""
 
 import math
 
@@ -16,8 +16,8 @@ class ShuffleUnit(nn.Module):
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
     Cost in MACs, with r = n / reduction: H W m r / cardinality (the first 1x1 runs at input size) +
     H' W' (k^2 r + r n / cardinality).
-    Differs: the paper normalises the end of the branch and adds the input, which is the network's own affair; its
-    stride 2 joins the pooled input to n - m outputs, here the branch makes all n. With `bias` no BatchNorm.
+    Differs: the paper normalises the end of the branch and adds the input, which the network does itself. At stride 2
+    the paper puts the pooled input beside n - m outputs; here the branch makes all n. `bias` replaces BatchNorm.
     """
 
     budget_knob = ("reduction", (1, 2, 4, 8, 16))

@@ -21,10 +21,10 @@ class SIC(nn.Sequential):
 
     `depthwise_kernel_size` takes the place of k: a larger one costs little. `projection` makes the 1x1
     convolution from nn.Conv2d's arguments. `norm` says where BatchNorm stands: behind the projection, behind
-    both convolutions or nowhere. `residual` is the link around each unit that keeps its shape.
+    both convolutions or nowhere. `residual` adds the input of each unit that keeps its shape.
     A 1x1 convolution has nothing intra-channel: it becomes the projection alone.
     Differs: the algorithm box draws no normalisation; the shift of a BatchNorm takes the place of `bias`.
-    It needs m = n and stride 1; a unit that changes the shape has no residual link. `groups` is kept by
+    The algorithm needs m = n and stride 1; here a unit that changes the shape has no residual link. `groups` is kept by
     grouping the projection.
     """
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from ..geometry import ConvGeometry
 
-# Of the grids chosen here: finer ones run no faster than a dense convolution.
-LONGEST = 32  # of a leading dimension
-MOST_BLOCKS = 64  # the product of the leading dimensions; a forward pass copies each input kept * blocks times
+# Limits of the grids that are chosen here, beyond which they run no faster than a dense convolution. The leading
+# dimensions are all but the last.
+LONGEST = 32  # channels in a leading dimension
+MOST_BLOCKS = 64  # product of the leading dimensions; a forward pass copies each input kept * blocks times
 MOST_DIMS = 4
 
 Sizes = tuple[int, ...]
@@ -28,15 +29,16 @@ class Subdivided(nn.Module):
     Cost in MACs: H' W' k^2 n c_1 ... c_s for n outputs, against H' W' k^2 m n of the convolution with m inputs.
 
     `grid` and `window` are the d_t and c_t. Left out, they are the grid of `num_dims` dimensions, 2 to 4, and the
-    window that come nearest to `kept`, the fraction of all connections; of equals the smallest, which run fastest.
+    window that come nearest to `kept`, the fraction of all connections; of several the smallest, which run fastest.
     The window is whole in the last dimension; in the others it is at least two wide and, unless `kept` is 1, smaller
-    than the grid. They have at most 32 channels each and 64 together. In three and four dimensions none is a single
-    channel, so that 4-D takes 54 channels at least, and 128 of a power of two.
+    than the grid. The leading dimensions have at most 32 channels each, and their product is at most 64. In three
+    and four dimensions none is a single channel, so that four need at least 54 channels, or 128 of a power of two.
     Differs: the paper has m = n. Here the leading dimensions divide both m and n and the last one takes the rest,
     m_s inputs and n_s outputs; output j_s begins at input floor(j_s m_s / n_s).
     """
 
-    budget_knob = ("kept", (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0))  # windows two wide: each input is read twice
+    # Windows two wide reach these, which read each input twice.
+    budget_knob = ("kept", (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0))
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class Subdivided(nn.Module):
 
 
 def _choose(in_channels: int, out_channels: int, num_dims: int, kept: float) -> tuple[Sizes, Sizes]:
-    """The grid and window nearest to `kept`; of equals the one that repeats its inputs least."""
+    """The grid and window nearest to `kept`; of several the one that repeats its inputs least."""
     if not 2 <= num_dims <= MOST_DIMS:
         near = 2 if num_dims < 2 else MOST_DIMS
         raise ValueError(f"num_dims={num_dims}: a grid has from two to {MOST_DIMS} dimensions; nearest: {near}")
@@ -150,7 +152,7 @@ def _choices(in_channels: int, out_channels: int, num_dims: int, kept: float) ->
 
 
 def _nearest(in_channels: int, out_channels: int, num_dims: int, kept: float) -> str:
-    """The number of inputs (of both, where they are equal) that has a grid; else fewer dimensions or everything."""
+    """In words, the nearest number of inputs (and outputs, where they are equal) with a grid, or fewer dimensions."""
     square = in_channels == out_channels
     for width in sorted(range(1, 2 * (in_channels + out_channels) + 64), key=lambda width: abs(width - in_channels)):
         if any(_choices(width, width if square else out_channels, num_dims, kept)):

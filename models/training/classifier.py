@@ -24,8 +24,8 @@ class Classifier(Epochwise, pl.LightningModule):
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
     and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
-    on, and logged beside the loss, not in it. Raises ValueError when the loss is no number, and before a checkpoint
-    would be written of weights that are none.
+    on, and logged beside the loss, not in it. Raises ValueError where the loss is no finite number, and where a
+    checkpoint would be written of weights that are none.
     """
 
     def __init__(

@@ -30,5 +30,5 @@ def timm_optimizer(params: Iterable[Any], *, name: str, lr: float, weight_decay:
                 near = get_close_matches(option, known, n=3) or known
                 raise ValueError(f"optimizer.{option}: {name} takes no such argument; near it: {', '.join(near)}")
         return create_optimizer_v2(params, opt=name, lr=lr, weight_decay=weight_decay, **options)
-    except (ImportError, AssertionError) as lacking:  # of what apex and bitsandbytes have
+    except (ImportError, AssertionError) as lacking:  # apex or bitsandbytes is missing
         raise ValueError(f"optimizer.name={name}: {lacking}; nearest: adamw, sgd, lamb, lion") from None

@@ -21,7 +21,7 @@ class GatePenalty:
                 "set both to 0 or choose a gated layer, e.g. model/layer=lccl"
             )
         self.l2, self.l1 = l2, l1
-        self.terms: list[Tensor] = []  # of the current step, one a gate
+        self.terms: list[Tensor] = []  # one for each gate, in the current step
         for layer in layers.values():
             layer.get_submodule("gate").register_forward_hook(self._collect)
 
@@ -38,7 +38,7 @@ class GatePenalty:
 
 
 def gate_penalty(net: nn.Module, *, l2: float, l1: float) -> GatePenalty | None:
-    """The penalty of these weights; None, and no hook in `net`, where both are 0. ValueError for negative ones."""
+    """The penalty with these weights, or None where both are 0. Raises ValueError for a negative weight."""
     for name, weight in (("l2", l2), ("l1", l1)):
         if not weight >= 0:
             raise ValueError(f"gate_penalty.{name}={weight}: must not be negative; nearest: 0, which leaves it out")

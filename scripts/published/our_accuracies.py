@@ -6,15 +6,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
 from hydra import compose
 
 from conf.identity import NOT_PART, identifying
+from conf.launch import FOLDER
 from conf.run import plain_config
 from scripts.published.rows import Row
 
 RESULTS = Path(__file__).parents[2] / "results"
-EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
-# Beside what does not identify a run at all: what a recipe leaves to whoever runs it.
+# A recipe leaves these to whoever runs it, beside what does not identify a run at all.
 FREE = {f"trainer.{key}" for key in ("precision", "accelerator", "devices", "num_nodes", "strategy", "deterministic")}
 FREE |= {"seed", "channels_last", "compile"}
 
@@ -27,13 +28,22 @@ def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
 
 
 def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    text = (EXPERIMENTS / f"{row.experiment}.yaml").read_text()
-    on_same_data = [run for run in runs if f"override /data: {run['data']}\n" in text]
+    assert row.experiment is not None
+    data = _data_name(f"experiment/{row.experiment}")
+    on_same_data = [run for run in runs if run["data"] == data]
     if not on_same_data:  # the usual case: nothing need be composed
         return []
     size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
     wanted = _recipe(f"experiment={row.experiment}", *row.network, *size)
     return [run for run in on_same_data if follows(run["config"], wanted)]
+
+
+@cache
+def _data_name(recipe: str) -> str:
+    """The data set that a recipe chooses itself, or that the recipe which it follows chooses."""
+    defaults = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())["defaults"]
+    own = [entry["override /data"] for entry in defaults if "override /data" in entry]
+    return own[0] if own else _data_name(defaults[0].removeprefix("/"))
 
 
 @cache
@@ -44,8 +54,8 @@ def _recipe(*overrides: str) -> dict[str, Any]:
 def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a run of `config` followed the recipe of `wanted`, on whatever machine and with whatever seed.
 
-    The record of an older version may lack what has come since: a null, a zero and, in the data, any value are as
-    good as no key.
+    The record of an older version may lack keys that came later. So a null or a zero counts as a key that is not
+    there, and of the keys of the data only those are compared that both have.
     """
     data, wanted_data = config["data"], wanted["data"]
     shared = (data.keys() & wanted_data.keys()) - {key for key in data if f"data.{key}" in NOT_PART}

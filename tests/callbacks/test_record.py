@@ -64,10 +64,10 @@ def test_a_budget_and_a_loss_of_gates_belong_to_the_layer() -> None:
     baseline = run("conv", 99, folder="b")
     for mine in (run("sic", 97, ratio=4.84), run("lccl", 97, l1=0.01)):
         assert record.trained_baseline(mine, [run("sic", 98, ratio=3.0), baseline]) is baseline
-        assert record.table(mine, [baseline]).splitlines()[1].split()[-1] == "99.00"
-    last = record.table(run("sic", 97, ratio=4.84), []).splitlines()[-1]
+        assert record.beside_baseline(mine, [baseline]).splitlines()[1].split()[-1] == "99.00"
+    last = record.beside_baseline(run("sic", 97, ratio=4.84), []).splitlines()[-1]
     assert "with model/layer=conv model.budget_ratio=null fills it in" in last
-    last = record.table(run("lccl", 97, l1=0.01), []).splitlines()[-1]
+    last = record.beside_baseline(run("lccl", 97, l1=0.01), []).splitlines()[-1]
     assert "with model/layer=conv gate_penalty.l1=0 fills it in" in last
 
 
@@ -76,7 +76,7 @@ def test_the_command_for_the_baseline_works_and_is_found(plain, preset: str) -> 
     penalty = ["gate_penalty.l1=0.01"] if "lccl" in preset else []
     command = [f"model={preset}", "run_dir=here", *penalty]
     mine = run("sic", 97) | {"config": plain(*command)}
-    overrides = re.search(r"the same command with (.*) fills it in", record.table(mine, []))[1].split()
+    overrides = re.search(r"the same command with (.*) fills it in", record.beside_baseline(mine, []))[1].split()
     config = plain(*command, *overrides)
     binding.check({key: config[key] for key in ("model", "gate_penalty")})
     baseline = run("conv", 99) | {"config": config}
@@ -84,17 +84,17 @@ def test_the_command_for_the_baseline_works_and_is_found(plain, preset: str) -> 
 
 
 def test_a_baseline_stands_alone() -> None:
-    rows = [line.split() for line in record.table(run("conv", 99.25), [run("conv", 98)]).splitlines()]
+    rows = [line.split() for line in record.beside_baseline(run("conv", 99.25), [run("conv", 98)]).splitlines()]
     assert rows[1:] == [["net_conv", "100", "10,000", "1.00", "99.25"]]
 
 
 def test_the_table_shows_what_is_known() -> None:
-    text = record.table(run("lccl", 97.5, effective=1_600.4), [run("conv", 99.25)])
+    text = record.beside_baseline(run("lccl", 97.5, effective=1_600.4), [run("conv", 99.25)])
     rows = [line.split() for line in text.splitlines()]
     assert rows[1] == ["baseline", "100", "10,000", "1.00", "99.25"]
     assert rows[2] == ["net_lccl", "50", "2,000", "5.00", "97.50"]
     assert rows[3] == ["closed", "gates", "skipped", "50", "1,600", "6.25", "97.50"]
-    assert "baseline not trained" in record.table(run("sic", 97), [])
+    assert "baseline not trained" in record.beside_baseline(run("sic", 97), [])
 
 
 def test_a_failed_write_leaves_the_old_record(tmp_path: Path) -> None:

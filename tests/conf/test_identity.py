@@ -1,8 +1,11 @@
 """What identifies a run and what does not: each line of the table in conf/README.md."""
 
+from functools import cache
+
 import pytest
 
 from conf.identity import differences, identifying
+from conf.run import Run
 from tests.conf.test_run import settled
 
 PART = [
@@ -58,14 +61,19 @@ NOT_PART = [
 IMAGES = ["data=image_folder", "data.num_classes=5"]
 
 
+@cache
+def usual() -> Run:
+    return settled()
+
+
 @pytest.mark.parametrize("override", PART)
 def test_what_decides_the_numbers_is_part(override: str) -> None:
-    assert settled(override).directory != settled().directory
+    assert settled(override).directory != usual().directory
 
 
 @pytest.mark.parametrize("override", NOT_PART)
 def test_where_things_are_and_what_is_shown_is_not(override: str) -> None:
-    assert not differences(identifying(settled(override).config), identifying(settled().config))
+    assert not differences(identifying(settled(override).config), identifying(usual().config))
 
 
 def test_how_many_processes_read_images_is_not() -> None:

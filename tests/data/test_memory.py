@@ -36,7 +36,7 @@ class Unread(FolderImages):
 class Memory(TrainingSamples):
     def __getitem__(self, request):
         super().__getitem__(request)
-        return torch.zeros(1), 0, private() if request.position % 5000 == 0 else 0
+        return torch.zeros(1), 0, private() if request.position % 500 == 0 else 0
 
 torch.set_num_threads(1)
 before = private()
@@ -48,8 +48,8 @@ samples = Memory(images, np.arange(len(images)), lambda data, size, seed: torch.
 loader = DataLoader(samples, batch_sampler=(plan := []), num_workers=int(sys.argv[1]), persistent_workers=True)
 peaks = []
 for epoch in range(3):
-    order = torch.randperm(len(images))[:130_000]
-    plan[:] = [[Request(p, epoch, 1) for p in batch.tolist()] for batch in order.split(1000)]
+    order = torch.randperm(len(images))[:30_000]
+    plan[:] = [[Request(p, epoch, 1) for p in batch.tolist()] for batch in order.split(500)]
     peaks.append(max(int(used.max()) for _, _, used in loader) / 2**20)
 print(held / 2**20, *peaks)
 """

@@ -1,34 +1,31 @@
 """Shards against the folder they are made of, and what happens to them on the way."""
 
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from data.decode import BadImageError
 from data.folder import image_folder
 from data.shards import shards
+from scripts import make_shards
 from scripts.benchmarks.photographs import write_photographs
-from tests.conftest import ROOT
 
 
-def make(root: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
-    script = [sys.executable, "scripts/make_shards.py", f"root={root}", f"out={out}", *options]
-    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+def make(root: Path, out: Path, images_per_shard: int = 8) -> None:
+    """What the command does; test_resume.py runs it."""
+    make_shards.main(OmegaConf.create({"root": str(root), "out": str(out), "images_per_shard": images_per_shard}))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root, out = tmp_path_factory.mktemp("photographs"), tmp_path_factory.mktemp("shards")
     write_photographs(root, 30, 12, (64, 48))
-    done = make(root, out, "images_per_shard=8")
-    assert done.returncode == 0, done.stderr
-    assert "30 training and 12 test images" in done.stdout
+    make(root, out)
     return root, out
 
 
@@ -60,8 +57,7 @@ def test_shards_are_tar_files_of_images_and_labels_as_webdataset_expects(made: t
             assert int(label.read()) == packed.train.labels[8 + position]
 
 
-@pytest.mark.slow
-def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path) -> None:
+def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path, capsys) -> None:
     expected = {path.name: path.read_bytes() for path in out.glob("*.tar")}
     for name in ("shards.json", "train-000002.npz", "val-000000.npz"):
         (out / name).unlink()
@@ -70,20 +66,17 @@ def test_making_goes_on_where_it_stopped(made: tuple[Path, Path], out: Path) -> 
     untouched = (out / "train-000000.tar").stat().st_mtime_ns
     with pytest.raises(ValueError, match=r"no .*shards.json; make shards with: python scripts/make_shards.py"):
         shards(out)
-    assert make(made[0], out, "images_per_shard=8").returncode == 0
+    make(made[0], out)
+    assert "30 training and 12 test images" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.glob("*.tar")} == expected
     assert (out / "train-000000.tar").stat().st_mtime_ns == untouched
-    other = make(made[0], out, "images_per_shard=9")
-    assert other.returncode == 1
-    assert "holds shards of other images or of another images_per_shard; choose another out" in other.stderr
+    with pytest.raises(ValueError, match="holds shards of other images or of another images_per_shard; choose another"):
+        make(made[0], out, 9)
 
 
-@pytest.mark.slow
 def test_two_never_write_the_same_shards(made: tuple[Path, Path], out: Path) -> None:
-    with FileLock(out / ".lock"):
-        second = make(made[0], out, "images_per_shard=8")
-    assert second.returncode == 1
-    assert f"error: another make_shards.py is writing to {out}; wait for it" in second.stderr
+    with FileLock(out / ".lock"), pytest.raises(ValueError, match=f"another make_shards.py is writing to {out}; wait"):
+        make(made[0], out)
 
 
 def test_damage_is_found(out: Path, tmp_path: Path) -> None:

@@ -2,25 +2,22 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from scripts.benchmarks.photographs import write_photographs
-from tests.conftest import ROOT
+from tests import processes
 
 
 def check(root: Path, *options: str, status: int) -> str:
-    script = [sys.executable, "scripts/check_data.py", f"root={root}", "num_workers=0", *options]
-    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
+    done = processes.run("scripts/check_data.py", f"root={root}", "num_workers=0", *options, status=status)
     return done.stdout if status < 2 else done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("processes")
 def test_damage_and_duplicates_are_found(tmp_path: Path) -> None:
     write_photographs(tmp_path, 18, 12, (64, 48))
     assert "train: 18 images, 3 to 3 in each of 6 classes" in check(tmp_path, status=0)

@@ -1,28 +1,20 @@
 """scripts/complexity.py as a user runs it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests import processes
 
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "scripts/complexity.py", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 
 def complexity(*arguments: str, status: int = 0) -> str:
-    done = run(*arguments)
-    assert done.returncode == status, done.stderr
+    done = processes.run("scripts/complexity.py", *arguments, status=status)
     return done.stdout if status == 0 else done.stderr
 
 
-@pytest.mark.slow
 def test_json_is_all_there_is_on_standard_output() -> None:
     report = json.loads(complexity("model=resnet20_lccl", "format=json"))
     assert (report["baseline_params"], report["baseline_macs"]) == (269_722, 40_551_040)
@@ -35,15 +27,13 @@ def test_json_is_all_there_is_on_standard_output() -> None:
     assert sum(swap["replaced"] for swap in report["convolutions"]) == 18
 
 
-@pytest.mark.slow
 def test_the_input_follows_the_data_or_the_paper() -> None:
     assert json.loads(complexity("model=resnet50", "format=json"))["macs"] == 4_089_184_256
-    done = run("model=resnet18", "data=digits", "format=json")
+    done = processes.run("scripts/complexity.py", "model=resnet18", "data=digits", "format=json")
     assert json.loads(done.stdout)["input"] == {"num_classes": 10, "size": 16, "channels": 1}
     assert done.stderr == "resnet18 at 16 px: the 7x7 stride-2 stem becomes 3x3 stride-1 and its pooling is left out\n"
 
 
-@pytest.mark.slow
 def test_the_table_and_its_errors_are_readable() -> None:
     table = complexity("model=resnet20_sic")
     assert "18 of 19 convolutions replaced; kept: 1 (stem)" in table
@@ -52,7 +42,6 @@ def test_the_table_and_its_errors_are_readable() -> None:
     assert "timm has no network 'resnet5000'; near it: resnet50" in wrong
 
 
-@pytest.mark.slow
 def test_a_preset_from_a_folder_of_ones_own_may_name_a_network_of_a_library(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     parts = "defaults: [{backbone: timm}, {layer: sic}, {scope: spatial}]\nbackbone: {name: resnet26d}\n"

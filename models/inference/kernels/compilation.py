@@ -64,7 +64,7 @@ def _cache() -> Path | None:
 
 
 def _is_ours_alone(path: Path) -> bool:
-    """Whether no other user can have written to it; OSError where it does not exist."""
+    """Whether no other user can have written to `path`; OSError where it does not exist."""
     found = path.stat()
     if os.name != "posix":  # no such owners there
         return True
@@ -81,7 +81,7 @@ def _require_safe_temporary_folder() -> None:
 
 
 def _compile(command: list[str], target: Path) -> Path:
-    """Under another name first: another process sees the whole file or none."""
+    """Compile under another name first, so that another process sees the whole file or none."""
     with tempfile.TemporaryDirectory(dir=target.parent) as private:
         partial = Path(private) / target.name
         command = [*command, "-o", str(partial)]
@@ -103,7 +103,7 @@ def _first_line(failure: OSError | subprocess.CalledProcessError) -> str:
 
 
 def _cpu() -> str:
-    """What -march=native depends on."""
+    """A description of the CPU, on which -march=native depends."""
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return f"{platform.machine()} {platform.processor()}"

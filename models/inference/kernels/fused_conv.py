@@ -18,8 +18,8 @@ Add = Callable[[Tensor, Tensor], Tensor]
 class FusedConv(nn.Module):
     """ReLU?(conv(x) + bias + residual): nn.Conv2d's shapes, `weight` (T, C / groups, k, l), `bias` (T,) or None.
 
-    `add` says how where what is added has another shape or type, and so the sum perhaps too: operator.add, or
-    operator.iadd, which keeps the convolution's. On CPUs float32 runs in oneDNN's fused operators, with weights in the
+    Where what is added has another shape or type, `add` adds it: operator.add, or operator.iadd, whose sum keeps the
+    shape and type of the convolution. On CPUs float32 runs in oneDNN's fused operators, with weights in the
     layout that it prefers for the shape of x (packed.py); elsewhere as separate PyTorch operators.
     """
 
@@ -40,7 +40,7 @@ class FusedConv(nn.Module):
         return activate(self.add(self._convolve(x, None, relu=False), residual), self.relu)
 
     def joins(self, residual: Any, x: Tensor) -> bool:
-        """Whether `residual` is like the output for x: not a number, broadcast, nor of another type."""
+        """Whether `residual` is a tensor of the shape, type and device of the output for x."""
         if not isinstance(residual, Tensor) or x.dim() != 4 or residual.shape != self.output_shape(x):
             return False
         return residual.dtype == x.dtype and residual.device == x.device
@@ -58,7 +58,7 @@ class FusedConv(nn.Module):
         if torch.compiler.is_compiling():  # the compiler fuses by itself
             return False
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32 and x.numel() > 0
-        expected = x.dim() == 4 and x.shape[1] == self.geometry.in_channels  # of others F.conv2d says what is wrong
+        expected = x.dim() == 4 and x.shape[1] == self.geometry.in_channels  # else F.conv2d says what is wrong
         return plain and expected and torch.backends.mkldnn.is_available()
 
     def _onednn(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

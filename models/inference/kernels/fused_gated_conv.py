@@ -91,7 +91,7 @@ class FusedGatedConv(nn.Module):
         return gate_sums(self._arguments(x, None, self.gate_bias, relu=False))
 
     def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
-        """Of every position, the gate's included; where it does not skip, `conv` counts for itself."""
+        """MACs of the gate and of every position, open or closed; where it does not skip, `conv` counts for itself."""
         return self.gate_macs(output_shape) + (self.conv.macs(input_shape, output_shape) if self.skips else 0)
 
     def gate_macs(self, output_shape: tuple[int, ...]) -> int:

@@ -31,7 +31,7 @@
 #endif
 #define MAX_PANELS (LANES == 16 ? 2 : 1) /* panels in a tile: as many as the registers hold the sums of */
 #define BUNCH 4     /* pixels whose gates are summed together */
-#define MAX_SPANS 9 /* of rows or columns with the same taps inside the image */
+#define MAX_SPANS 9 /* spans of rows or columns with the same taps inside the image */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -76,14 +76,14 @@ INLINE vec load(const float *p) {
     return v;
 }
 
-/* The first `count` numbers, or as many as there are lanes; zeros behind. */
+/* The first `count` numbers, at most LANES of them, and zeros behind them. */
 INLINE vec load_some(const float *p, i64 count) {
     vec v = {0};
     memcpy(&v, p, (count < LANES ? count : LANES) * sizeof(float));
     return v;
 }
 
-/* Keep v in a register: folded into every multiply-add that uses it, it would be loaded again by each. */
+/* Keep v in a register: otherwise each multiply-add that uses it loads it again. */
 INLINE vec hold(vec v) {
 #ifdef __x86_64__
     __asm__("" : "+v"(v));
@@ -101,7 +101,7 @@ INLINE void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (iquad){__VA_ARGS__})
 #endif
 
-/* Four numbers whose sum is that of the lanes of v. */
+/* Four numbers with the same sum as the lanes of v. */
 INLINE quad fold(vec v) {
     quad q[LANES / 4];
     memcpy(q, &v, sizeof v);
@@ -140,7 +140,7 @@ INLINE void gate_bunch(const Conv *p, const float *window, Range rows, i64 first
 INLINE void gate_bunches(const Conv *p, const float *line, Range rows, float *gates, int kw, int stride) {
     const i64 all = (BUNCH - 1) * stride + kw - 1;
     for (i64 column = 0; column < p->wo; column += BUNCH) {
-        if (column > p->wo - BUNCH) column = p->wo - BUNCH; /* some of the last bunch once more */
+        if (column > p->wo - BUNCH) column = p->wo - BUNCH; /* the last bunch repeats some pixels */
         i64 left = column * stride - p->gpw, first = left < 0 ? -left : 0, last = p->w - 1 - left;
         const float *window = line + left * p->c;
         if (!first && last >= all) gate_bunch(p, window, rows, 0, all, gates + column, kw, stride);
@@ -222,7 +222,7 @@ static int outside(const Conv *p, i64 pixel, i64 r, i64 s) {
     return y < 0 || y >= p->h || x < 0 || x >= p->w;
 }
 
-INLINE vec relu(vec v) { return (vec)((ivec)v & ~(ivec)(v < 0)); } /* of NaN NaN, as in torch */
+INLINE vec relu(vec v) { return (vec)((ivec)v & ~(ivec)(v < 0)); } /* NaN stays NaN, as in torch */
 
 /* out = v + residual, or its ReLU, for LANES channels of which `count` exist. */
 INLINE void emit(float *out, const float *residual, vec v, i64 count, i64 with_relu) {
@@ -323,7 +323,7 @@ static void last_tiles(const Conv *p, Worker *k) {
         memcpy(other->open + other->count, class->open, class->count * sizeof(Open));
         other->count += class->count;
     }
-    for (i64 i = 0; i < MR && other->count; i++) other->open[other->count + i] = other->open[0]; /* fill the last */
+    for (i64 i = 0; i < MR && other->count; i++) other->open[other->count + i] = other->open[0]; /* fill the tile */
     multiply(p, k, other, other, 1);
 }
 
@@ -356,7 +356,7 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
     float bias = p->gate_bias, ceiling = p->gate_ceiling;
     uint32_t at = row * wo;
     i64 before = k->waiting, line = p->w * p->c;
-    if (p->c >= 64) /* fetch what the next row of windows is the first to see; shorter rows the machine fetches itself */
+    if (p->c >= 64) /* fetch the input that only the next rows read; the processor fetches shorter rows by itself */
         for (i64 i = 0; i < p->sh * line; i += 16)
             __builtin_prefetch(window + ((p->kh - 1) * p->dh + p->sh) * line + i, 0, 2);
     gate_row(p, image, y, k->gates);
@@ -366,7 +366,7 @@ static void row_of_pixels(const Conv *p, Worker *k, i64 row) {
         Class *class = &k->classes[known ? span * k->num_columns + i : k->other - k->classes];
         i64 end = known ? k->columns[i].end : wo, count = class->count;
         Open *open = class->open;
-        for (; column < end; column++, window += step, at++) { /* no branch: gates cannot be foretold */
+        for (; column < end; column++, window += step, at++) { /* no branch, which the processor could not predict */
             float gate = gates[column] + bias;
             open[count] = (Open){window, at, gate > ceiling ? ceiling : gate};
             count += !(gate <= 0); /* NaN is open, so that it shows */
@@ -391,7 +391,7 @@ static i64 spans(Span *found, i64 num, i64 step, i64 padding, i64 dilation, i64 
     return count;
 }
 
-/* Pixels a block: enough to pay for reading the weights once, few enough to leave the images in cache. */
+/* Pixels in a block: enough to pay for reading the weights once, few enough to leave the images in cache. */
 static i64 block_size(const Conv *p) {
     i64 weights = p->kh * p->kw * p->c / p->groups * p->t * sizeof(float);
     return weights <= 512 * 1024 ? 192 : 384;
@@ -410,7 +410,7 @@ static void start(Worker *k, const Conv *p, char *memory, const float *zeros, i6
     }
 }
 
-/* 0, or 1 where memory is short. */
+/* Returns 0, or 1 where there is not enough memory. */
 int gated_conv(const Conv *p) {
     i64 rows = p->n * p->ho, threads = p->threads < rows ? p->threads : rows, error = 0;
     i64 list = block_size(p) + p->wo + MAX_SPANS * MAX_SPANS * MR + MR; /* `other` also takes every class's rest */

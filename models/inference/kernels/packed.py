@@ -10,14 +10,14 @@ class PackedWeights:
     """weight -> the packed weight, made again when the weight is written to or another layout is asked for.
 
     PyTorch tells of writes by a version number, except of those through `weight.data` (which are overlooked) and of
-    those to tensors made in inference mode (which are packed anew in each call: slow, and never stale).
+    those to tensors made in inference mode (which are packed anew in each call, slowly but never stale).
     """
 
     def __init__(self) -> None:
         self._kept = WeakTensorKeyDictionary()  # weight -> what it was packed for, packed weight
 
     def of(self, weight: Tensor, layout: tuple, pack: Callable[[], Tensor]) -> Tensor:
-        """`pack()`, of now or of an earlier call; `layout` is all that it depends on beside `weight`."""
+        """The result of `pack()`, perhaps from an earlier call; it depends on `weight` and `layout` alone."""
         if weight.is_inference():
             return pack()
         state = (weight.data_ptr(), weight._version, layout)

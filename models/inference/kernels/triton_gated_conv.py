@@ -21,11 +21,11 @@ from torch import Tensor
 from .arguments import Arguments
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-POSITIONS = 64  # that a program takes
-CHANNELS = 64  # output channels that a program takes, and channels of the gate read at a time; both at most
-DEPTH = 32  # input channels multiplied at a time, at most
-LEAST = 16  # what tl.dot takes
-LARGEST = 2**31 - 1  # offsets are int32
+POSITIONS = 64  # positions that a program takes
+CHANNELS = 64  # at most so many output channels a program takes, and so many of the gate it reads at a time
+DEPTH = 32  # at most so many input channels are multiplied at a time
+LEAST = 16  # the smallest size that tl.dot takes
+LARGEST = 2**31 - 1  # the largest offset, in int32
 
 
 def can_run(a: Arguments) -> bool:
@@ -75,7 +75,7 @@ def _block(num: int, most: int) -> int:
 
 @triton.jit
 def _relu(value):
-    return tl.where(value < 0, 0.0, value)  # of NaN NaN, as in torch
+    return tl.where(value < 0, 0.0, value)  # NaN stays NaN, as in torch
 
 
 @triton.jit

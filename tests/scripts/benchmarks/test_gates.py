@@ -1,10 +1,6 @@
 """benchmark=gates: its arithmetic, and that its rows are true of what was run; not what they say of speed."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +8,8 @@ import torch
 
 from scripts.benchmarks.gated_layers import SHAPES, _layer_row, threshold
 from scripts.benchmarks.side_by_side import Pair, pair
-from tests.conftest import ROOT
+from tests import processes
+from tests.conftest import FinishedRun
 
 KEYS = {"level", "name", "shape", "threads", "zero_fraction", "gates", "dense_ms", "skip_ms", "theoretical"} | {
     *("realised", "ratio", "spread", "macs_saved", "time_saved", "implementation"),
@@ -62,14 +59,12 @@ def test_a_pair_takes_turns_and_leaves_out_the_first_round() -> None:
 
 
 def benchmark(*overrides: str) -> list[dict[str, Any]]:
-    script = [sys.executable, "scripts/benchmark.py", "benchmark=gates", "benchmark.layers=false", "format=json"]
-    short = ["benchmark.repeats=2", "benchmark.threads=[1]", *overrides]
-    done = subprocess.run([*script, *short], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    short = ["benchmark.layers=false", "benchmark.repeats=2", "benchmark.threads=[1]", *overrides]
+    return json.loads(processes.run("scripts/benchmark.py", "benchmark=gates", "format=json", *short, status=0).stdout)
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("processes")
 def test_networks_are_compared_with_their_plain_selves() -> None:
     rows = benchmark("benchmark.networks=[resnet20_lccl]", "benchmark.zero_fractions=[0,0.5]")
     assert [row["level"] for row in rows] == ["network", "network"]
@@ -82,14 +77,12 @@ def test_networks_are_compared_with_their_plain_selves() -> None:
 
 
 @pytest.mark.slow
-def test_a_trained_network_classifies_as_its_run_did(tmp_path: Path) -> None:
-    train = [sys.executable, "train.py", "model=resnet20_lccl", "trainer.max_epochs=2", f"run_dir={tmp_path}/run"]
-    done = subprocess.run(train, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    network, *layers = benchmark("benchmark.networks=[]", f"benchmark.trained=[{tmp_path}/run]")
+@pytest.mark.xdist_group("processes")
+def test_a_trained_network_classifies_as_its_run_did(finished_run: FinishedRun) -> None:
+    result = json.loads((finished_run.directory / "result.json").read_text())
+    network, *layers = benchmark("benchmark.networks=[]", f"benchmark.trained=[{finished_run.directory}]")
     assert network["top1"] == result["top1"]
     assert network["top1_deployed"] == pytest.approx(result["top1"], abs=0.3)  # one of 360 images
     assert network["theoretical"] == pytest.approx(result["baseline_macs"] / result["macs_effective"], rel=1e-3)
     assert {row["gates"] for row in (network, *layers)} == {"trained"}
-    assert len(layers) == len(result["gate_sparsity"]) == 18
+    assert len(layers) == len(result["gate_sparsity"]) == 6
