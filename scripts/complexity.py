@@ -36,10 +36,11 @@ def main(config: DictConfig) -> None:
 
     model = instantiate(config.model, _convert_="all")
     data = plain["data"]
-    shape = Input(data["num_classes"], data["input_size"], data["channels"]) if data else paper_input(model["backbone"])
+    given = Input(data["num_classes"], data["input_size"], data["channels"]) if data else None
+    network_input = given or paper_input(model["backbone"])
     try:
         with torch.device("meta"):
-            built = build(**model, input=shape)
+            built = build(**model, input=network_input)
     except ValueError as refusal:
         if config.format != CountFormat.row:
             raise
@@ -49,17 +50,17 @@ def main(config: DictConfig) -> None:
         print(row(network_names(plain), built))
     else:
         as_json = config.format == CountFormat.json
-        print(json.dumps(report(built, shape), indent=1) if as_json else layer_table(built, shape))
+        print(json.dumps(report(built, network_input), indent=1) if as_json else layer_table(built, network_input))
 
 
-def report(built: "Built", shape: "Input") -> dict[str, Any]:
+def report(built: "Built", network_input: "Input") -> dict[str, Any]:
     """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut.
 
     `macs_by_operators`: what only operators counted, without a formula of the layer beside them.
     """
     cost, baseline = built.cost, built.baseline
     return {
-        "input": asdict(shape),
+        "input": asdict(network_input),
         "params": cost.params,
         "macs": cost.macs,
         "macs_by_operators": cost.macs_by_operators,
@@ -98,7 +99,7 @@ def row(names: dict[str, str], outcome: "Built | str") -> str:
     return "\n".join(row_in_columns(row, widths, left=3) for row in ([heading, cells] if is_first else [cells]))
 
 
-def layer_table(built: "Built", shape: "Input") -> str:
+def layer_table(built: "Built", network_input: "Input") -> str:
     """One row for each layer, the totals beside the baseline's, then what was replaced and what was not counted."""
     from callbacks.complexity import rebuild_lines
 
@@ -114,7 +115,8 @@ def layer_table(built: "Built", shape: "Input") -> str:
         lines.append(
             f"MACs with every gate open {cost.macs:,}, with every gate closed {cost.macs - gated_macs(built):,}"
         )
-    lines.append(f"one image of {shape.channels} x {shape.size} x {shape.size}, {shape.num_classes} classes")
+    channels, size, _ = network_input.shape
+    lines.append(f"one image of {channels} x {size} x {size}, {network_input.num_classes} classes")
     lines.append("not counted: " + ", ".join(f"{name} ({calls})" for name, calls in cost.uncounted.items()))
     return "\n".join(lines)
 

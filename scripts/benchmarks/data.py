@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
@@ -25,12 +24,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
-from tqdm import trange
 
 from data.image_data import ImageData
 from data.in_memory import InMemoryData
 from data.loader import Loader
 from scripts.benchmarks.photographs import write_photographs
+from scripts.benchmarks.side_by_side import measure_in_turn
 
 log = logging.getLogger(__name__)
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -69,22 +68,10 @@ def rows(
 
 def _row(name: str, peer: str, ours: Batches, theirs: Batches, *, steps: int, workers: int, repeats: int, threads: int):
     clock = process_time if workers == 0 else perf_counter
-    rounds = trange(repeats, desc=f"{name} beside {peer}", unit="pair", disable=None)
-    pairs = [(speed(ours, steps, clock), speed(theirs, steps, clock)) for _ in rounds]
-    ratios = [a / b for a, b in pairs]
-    return {
-        "name": name,
-        "ours_images_per_second": median(a for a, _ in pairs),
-        "peer": peer,
-        "peer_images_per_second": median(b for _, b in pairs),
-        "ratio": median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "workers": workers,
-        "threads": threads,
-        "repeats": repeats,
-        "agreement": "",
-    }
+    title = f"{name} beside {peer}"
+    sides = measure_in_turn(lambda: speed(ours, steps, clock), lambda: speed(theirs, steps, clock), repeats, title)
+    settings = {"workers": workers, "threads": threads, "repeats": repeats}
+    return sides.speeds(name, peer) | settings | {"agreement": ""}
 
 
 def speed(batches: Batches, steps: int, clock: Callable[[], float]) -> float:

@@ -12,7 +12,7 @@ from models.geometry import ConvGeometry
 from models.inference.kernels import native
 from models.inference.kernels.fused_conv import FusedConv
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
-from scripts.benchmarks.side_by_side import Pair, pair
+from scripts.benchmarks.side_by_side import SideBySide, time_in_turn
 
 # (input channels, output channels, stride, input size) of the 3 x 3 convolutions, by batch size.
 IMAGENET = [(64, 64, 1, 56), (128, 128, 1, 28), (256, 256, 1, 14), (512, 512, 1, 7)]
@@ -26,16 +26,18 @@ Row = dict[str, Any]
 
 
 def layer_rows(zero_fractions: list[float], gate_kernel: str, repeats: int) -> list[Callable[[], list[Row]]]:
-    """What measures the rows of each layer."""
+    """Functions without arguments, each of which measures one layer and returns its row in a list."""
     return [
-        lambda shape=shape, zeros=zeros, pattern=pattern: [_layer_row(shape, gate_kernel, zeros, pattern, repeats)]
+        lambda shape=shape, closed=zero_fraction, pattern=pattern: [
+            _layer_row(shape, gate_kernel, closed, pattern, repeats)
+        ]
         for shape in SHAPES
         for pattern in ("random", "clustered")
-        for zeros in zero_fractions
+        for zero_fraction in zero_fractions
     ]
 
 
-def _layer_row(shape: tuple[int, ...], gate_kernel: str, zeros: float, pattern: str, repeats: int) -> Row:
+def _layer_row(shape: tuple[int, ...], gate_kernel: str, zero_fraction: float, pattern: str, repeats: int) -> Row:
     batch, m, n, stride, size = shape
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, m, size, size, generator=generator).to(memory_format=torch.channels_last)
@@ -43,7 +45,7 @@ def _layer_row(shape: tuple[int, ...], gate_kernel: str, zeros: float, pattern: 
     geometry = ConvGeometry.like(m, n, 3, stride, 1)
     weight = torch.randn(n, m, 3, 3, generator=generator) / (3 * m**0.5)
     shift = torch.randn(n, generator=generator)
-    gated = _gated(geometry, weight, shift, x, zeros, 3 if gate_kernel == "kxk" else 1)
+    gated = _gated(geometry, weight, shift, x, zero_fraction, 3 if gate_kernel == "kxk" else 1)
     return compare(f"{m}to{n}_{size}px_stride{stride}", gated, (x,), pattern, repeats)
 
 
@@ -56,12 +58,14 @@ def compare(name: str, gated: FusedGatedConv, inputs: tuple[Tensor, ...], gates:
     shape = (1, *dense.output_shape(x)[1:])
     conv = dense.macs(tuple(x.shape), shape)
     theoretical = conv / ((1 - closed) * conv + gated.gate_macs(shape))
-    times = pair(lambda: dense(*inputs), lambda: gated.forward(*inputs), repeats)
+    times = time_in_turn(lambda: dense(*inputs), lambda: gated.forward(*inputs), repeats)
     return row("layer", name, list(x.shape), closed, gates, theoretical, times)
 
 
-def row(level: str, name: str, shape: list[int], zeros: float, gates: str, theoretical: float, times: Pair) -> Row:
-    """One line of the table; `zeros` is the closed share of the gated convolutions' MACs, `shape` the input's.
+def row(
+    level: str, name: str, shape: list[int], zero_fraction: float, gates: str, theoretical: float, times: SideBySide
+) -> Row:
+    """One line of the table; `zero_fraction` is the closed share of the gated convolutions' MACs, `shape` the input's.
 
     The last four are for networks: how many gated layers skip, how many times faster that is than the same network with
     all of them dense products, and the test top-1 of a run in percent, as recorded and as the deployed network has it.
@@ -71,10 +75,10 @@ def row(level: str, name: str, shape: list[int], zeros: float, gates: str, theor
         "name": name,
         "shape": shape,
         "threads": torch.get_num_threads(),
-        "zero_fraction": zeros,
+        "zero_fraction": zero_fraction,
         "gates": gates,
-        "dense_ms": times.first_ms,
-        "skip_ms": times.second_ms,
+        "dense_ms": times.first,
+        "skip_ms": times.second,
         "theoretical": theoretical,
         "realised": times.ratio,
         "ratio": times.ratio / theoretical,
@@ -99,13 +103,13 @@ def _pattern(name: str, batch: int, size: int, generator: torch.Generator) -> Te
 
 
 def _gated(
-    geometry: ConvGeometry, weight: Tensor, shift: Tensor, x: Tensor, zeros: float, kernel: int
+    geometry: ConvGeometry, weight: Tensor, shift: Tensor, x: Tensor, zero_fraction: float, kernel: int
 ) -> FusedGatedConv:
-    """Gated by the first channel of `x`, so that a share `zeros` of the gates is closed."""
+    """Gated by the first channel of `x`, so that the share `zero_fraction` of the gates is closed."""
     gate_weight = torch.zeros(1, geometry.in_channels, kernel, kernel)
     gate_weight[0, 0, kernel // 2, kernel // 2] = 1
     padding = (kernel // 2, kernel // 2)
-    bias = -threshold(x[:, 0, :: geometry.stride[0], :: geometry.stride[1]], zeros).view(1)
+    bias = -threshold(x[:, 0, :: geometry.stride[0], :: geometry.stride[1]], zero_fraction).view(1)
     return FusedGatedConv(
         geometry, weight, None, gate_weight, bias, padding, math.inf, None, shift, inner_relu=False, relu=True
     )

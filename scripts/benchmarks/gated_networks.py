@@ -23,7 +23,7 @@ from models.rebuild import made_by
 from models.run_directory import RESULT, read
 from models.watch import watched
 from scripts.benchmarks.gated_layers import Row, compare, row, threshold
-from scripts.benchmarks.side_by_side import pair
+from scripts.benchmarks.side_by_side import time_in_turn
 
 BATCH = {224: 8, 32: 128}  # images at once, by their size
 TIMED_BATCHES = 8  # of a run's test set
@@ -42,19 +42,20 @@ def _preset(name: str) -> dict[str, Any]:
     return instantiate(config, _convert_="all")
 
 
-def set_rows(name: str, zeros: float, repeats: int) -> list[Row]:
-    """The preset `name`, untrained, on noise, its gates moved so that each closes the share `zeros` of positions."""
+def set_rows(name: str, zero_fraction: float, repeats: int) -> list[Row]:
+    """The preset `name`, untrained, on noise, with gates that each close the share `zero_fraction` of positions."""
     parts = _preset(name)
-    size = paper_input(parts["backbone"])
+    network_input = paper_input(parts["backbone"])
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(BATCH[size.size], *size.shape, generator=generator).to(memory_format=torch.channels_last)
+    images = torch.randn(BATCH[network_input.size], *network_input.shape, generator=generator)
+    images = images.to(memory_format=torch.channels_last)
     torch.manual_seed(0)
-    plain = build(parts["backbone"], nn.Conv2d, parts["scope"], size).net
-    gated = build(**parts, input=size).net
+    plain = build(parts["backbone"], nn.Conv2d, parts["scope"], network_input).net
+    gated = build(**parts, input=network_input).net
     calibrate(plain, images)
     calibrate(gated, images)
     skipping = deploy(gated)
-    close_gates(skipping, images, zeros)
+    close_gates(skipping, images, zero_fraction)
     return [_row(name, deploy(plain), skipping, [images], "random", repeats)]
 
 
@@ -87,15 +88,15 @@ def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor]
     shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
     choices = choose_gates(skipping, batches[0])
     macs = {choice.name: choice.macs for choice in choices}
-    zeros = zero_fractions(skipping, batches)
-    closed = sum(zeros[name] * macs[name] for name in macs)
+    fractions = zero_fractions(skipping, batches)
+    closed = sum(fractions[name] * macs[name] for name in macs)
     theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
     few = batches[:TIMED_BATCHES]
-    times = pair(lambda: [dense(images) for images in few], lambda: [skipping(images) for images in few], repeats)
+    times = time_in_turn(lambda: list(map(dense, few)), lambda: list(map(skipping, few)), repeats)
     product = copy.deepcopy(skipping)
     for layer in _gated(product).values():
         layer.skips = False
-    beside_itself = pair(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
+    beside_itself = time_in_turn(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
     own = {"layers_skipping": sum(choice.skips for choice in choices), "over_dense_product": beside_itself.ratio}
     fraction = closed / sum(macs.values())
     return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | own
@@ -122,18 +123,18 @@ def calibrate(net: nn.Module, images: Tensor) -> None:
     net.eval()
 
 
-def close_gates(deployed: nn.Module, images: Tensor, zeros: float) -> None:
-    """Move the gates of a deployed network so that a share `zeros` of each is closed on `images`."""
+def close_gates(deployed: nn.Module, images: Tensor, zero_fraction: float) -> None:
+    """Move the gates of a deployed network so that the share `zero_fraction` of each is closed on `images`."""
 
     def move(name: str, layer: FusedGatedConv, inputs: tuple[Tensor, ...]) -> None:
-        layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zeros))
+        layer.gate_bias.sub_(threshold(layer.gate_sums(inputs[0]), zero_fraction))
 
     with watched(_gated(deployed), before=move):
         deployed(images)
 
 
 def zero_fractions(deployed: nn.Module, batches: list[Tensor]) -> dict[str, float]:
-    """Of each gated convolution, over all images."""
+    """The zero fraction of each gated convolution over all images."""
     layers = _gated(deployed)
     zeros, elements = dict.fromkeys(layers, 0), dict.fromkeys(layers, 0)
 

@@ -1,4 +1,4 @@
-"""Time things beside each other, in turn, so that what disturbs the machine disturbs them alike."""
+"""Measure two things beside each other, in turn, so that what disturbs the machine disturbs both alike."""
 
 import ctypes
 import sys
@@ -6,27 +6,64 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter
+from typing import Any
+
+from tqdm import trange
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Median milliseconds of two sides, the median of first over second of each round, and its spread.
+class SideBySide:
+    """What the first and the second side measured in each round."""
 
-    `spread` is the distance between the quartiles of that ratio, as a share of the ratio.
-    """
+    rounds: Sequence[tuple[float, float]]
 
-    first_ms: float
-    second_ms: float
-    ratio: float
-    spread: float
+    @property
+    def first(self) -> float:
+        """The median of the first side."""
+        return median(first for first, _ in self.rounds)
+
+    @property
+    def second(self) -> float:
+        """The median of the second side."""
+        return median(second for _, second in self.rounds)
+
+    @property
+    def ratios(self) -> list[float]:
+        """First over second in each round."""
+        return [first / second for first, second in self.rounds]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios."""
+        return median(self.ratios)
+
+    @property
+    def spread(self) -> float:
+        """The distance between the quartiles of the ratios, as a share of their median; it takes two rounds."""
+        low, _, high = quantiles(self.ratios, n=4, method="inclusive")
+        return (high - low) / self.ratio
+
+    def speeds(self, name: str, peer: str) -> dict[str, Any]:
+        """The row `name` of a benchmark whose first side is ours and whose second is `peer`, in images a second."""
+        return {
+            "name": name,
+            "ours_images_per_second": self.first,
+            "peer": peer,
+            "peer_images_per_second": self.second,
+            "ratio": self.ratio,
+            "ratio_min": min(self.ratios),
+            "ratio_max": max(self.ratios),
+        }
 
 
-def pair(first: Callable[[], object], second: Callable[[], object], repeats: int) -> Pair:
-    """`repeats` rounds, at least 2, after one to warm up."""
-    rounds = [(_milliseconds(first), _milliseconds(second)) for _ in range(1 + repeats)][1:]
-    ratios = [a / b for a, b in rounds]
-    low, _, high = quantiles(ratios, n=4, method="inclusive")
-    return Pair(*_medians(rounds), median(ratios), (high - low) / median(ratios))
+def measure_in_turn(first: Callable[[], float], second: Callable[[], float], repeats: int, title: str) -> SideBySide:
+    """Let each side measure itself, `repeats` times in turn, under a progress bar called `title`."""
+    return SideBySide([(first(), second()) for _ in trange(repeats, desc=title, unit="round", disable=None)])
+
+
+def time_in_turn(first: Callable[[], object], second: Callable[[], object], repeats: int) -> SideBySide:
+    """Milliseconds of each side, `repeats` times in turn, after one round to warm up."""
+    return SideBySide([(_milliseconds(first), _milliseconds(second)) for _ in range(1 + repeats)][1:])
 
 
 def keep_freed_memory() -> None:
@@ -39,11 +76,6 @@ def keep_freed_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 1)
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
-
-
-def _medians(rounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    first, second = zip(*rounds, strict=True)
-    return median(first), median(second)
 
 
 def _milliseconds(run: Callable[[], object]) -> float:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -22,12 +21,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import trange
 
 from callbacks.throughput import Throughput
 from conf.run import Run
 from models.build import Built
 from models.cost import count
+from scripts.benchmarks.side_by_side import measure_in_turn
 from train import fit
 
 Batch = tuple[Tensor, Tensor]
@@ -45,25 +44,9 @@ def rows(*, steps: int, small_steps: int, repeats: int, threads: int) -> Iterato
 
 
 def _row(name: str, peer: str, make: Callable, batches: "_Repeat", run_peer: Callable, repeats: int, threads: int):
-    ours: list[float] = []
-    theirs: list[float] = []
-    for _ in trange(repeats, desc=name, unit="pair", disable=None):
-        ours.append(through_train(make(), batches))
-        theirs.append(run_peer(make(), batches))
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "name": name,
-        "ours_images_per_second": median(ours),
-        "peer": peer,
-        "peer_images_per_second": median(theirs),
-        "ratio": median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "step_time_ratio": 1 / median(ratios),
-        "repeats": repeats,
-        "steps": len(batches),
-        "threads": threads,
-    }
+    sides = measure_in_turn(lambda: through_train(make(), batches), lambda: run_peer(make(), batches), repeats, name)
+    settings = {"repeats": repeats, "steps": len(batches), "threads": threads}
+    return sides.speeds(name, peer) | {"step_time_ratio": 1 / sides.ratio} | settings
 
 
 def through_train(net: nn.Module, batches: "_Repeat") -> float:

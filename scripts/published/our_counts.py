@@ -38,15 +38,16 @@ def network_cost(network: tuple[str, ...], input_size: int | None = None, num_cl
     """Cost of the network that these overrides make, for its own paper's input or the one given."""
     model = _model(network)
     given = {"size": input_size, "num_classes": num_classes}
-    shape = replace(paper_input(model["backbone"]), **{key: value for key, value in given.items() if value})
+    own = paper_input(model["backbone"])
+    network_input = replace(own, **{key: value for key, value in given.items() if value})
     with torch.device("meta"):
         if made_by(model["layer"]) is nn.Conv2d:  # as it is: no need to rebuild it and count it again
-            return count(_as_it_is(model["backbone"], shape), shape.shape)
-        return build(**model, input=shape).cost
+            return count(_as_it_is(model["backbone"], network_input), network_input.shape)
+        return build(**model, input=network_input).cost
 
 
-def _as_it_is(backbone: Callable[..., nn.Module], shape: Input) -> nn.Module:
-    return backbone(num_classes=shape.num_classes, input_size=shape.size, in_channels=shape.channels)
+def _as_it_is(backbone: Callable[..., nn.Module], given: Input) -> nn.Module:
+    return backbone(num_classes=given.num_classes, input_size=given.size, in_channels=given.channels)
 
 
 @cache

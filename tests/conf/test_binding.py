@@ -1,13 +1,20 @@
 """Every YAML composes and fits the signatures it names; what does not fit is explained."""
 
+from itertools import cycle, islice
+
 import pytest
 
 from conf import binding
 from tests.conftest import choices
 
-GROUPS = ("model", "data", "optimizer", "scheduler", "trainer", "callbacks", "logger", "model/backbone", "model/layer")
-EVERY = [(group, choice) for group in GROUPS for choice in choices(group)]
-EVERY += [("experiment", choice) for choice in choices("experiment")]
+# A choice of one group says nothing of the others': each composition takes the next one of each group.
+GROUPS = ("model/backbone", "model/layer", "model/scope", "data", "optimizer", "scheduler", "callbacks", "logger")
+NUMBER = max(len(choices(group)) for group in GROUPS)
+TOGETHER = [
+    [(group, choice) for group, choice in zip(GROUPS, row, strict=True)]
+    for row in islice(zip(*(cycle(choices(group)) for group in GROUPS), strict=False), NUMBER)
+]
+ALONE = [[(group, choice)] for group in ("model", "trainer", "experiment") for choice in choices(group)]
 NEEDS = {
     ("model/backbone", "timm"): ["model.backbone.name=resnet10t"],
     ("optimizer", "timm"): ["optimizer.name=lamb"],
@@ -18,9 +25,10 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize(("group", "choice"), [*EVERY, *(("model/scope", scope) for scope in choices("model/scope"))])
-def test_every_choice_composes_and_binds(plain, group: str, choice: str) -> None:
-    binding.check(plain(f"{group}={choice}", "run_dir=here", *NEEDS.get((group, choice), [])))
+@pytest.mark.parametrize("chosen", [*TOGETHER, *ALONE], ids=lambda chosen: chosen[0][1])
+def test_every_choice_composes_and_binds(plain, chosen: list[tuple[str, str]]) -> None:
+    needed = [override for group_and_choice in chosen for override in NEEDS.get(group_and_choice, [])]
+    binding.check(plain(*(f"{group}={choice}" for group, choice in chosen), "run_dir=here", *needed))
 
 
 WRONG = [
@@ -94,19 +102,10 @@ def test_loggers_follow_their_own_environment_variables(plain, monkeypatch) -> N
 
 
 RIGHT = [
-    "optimizer.lr=1",
-    "scheduler.warmup_epochs=0",
-    "optimizer.maximize=true",
-    "trainer.gradient_clip_val=1",
-    "trainer.limit_train_batches=0.5",
-    "trainer.devices=[0,1]",
-    "trainer.devices=2",
-    "trainer.precision=16",
-    "trainer.deterministic=warn",
-    "+trainer.profiler=simple",
-    "data.flip=null",
-    "model.layer.depthwise_kernel_size=5",
-    "~logger",
+    ["optimizer.lr=1", "scheduler.warmup_epochs=0", "optimizer.maximize=true", "trainer.gradient_clip_val=1"],
+    ["trainer.limit_train_batches=0.5", "trainer.devices=[0,1]", "trainer.precision=16", "+trainer.profiler=simple"],
+    ["trainer.devices=2", "trainer.deterministic=warn", "data.flip=null", "model.layer.depthwise_kernel_size=5"],
+    ["~logger"],
 ]
 
 
@@ -115,6 +114,6 @@ def test_a_run_directory_without_a_name_is_none(plain) -> None:
         binding.check(plain("run_dir="))
 
 
-@pytest.mark.parametrize("override", RIGHT)
-def test_what_fits_needs_no_plus(plain, override: str) -> None:
-    binding.check(plain(override, "run_dir=here"))
+@pytest.mark.parametrize("overrides", RIGHT, ids=" ".join)
+def test_what_fits_needs_no_plus(plain, overrides: list[str]) -> None:
+    binding.check(plain(*overrides, "run_dir=here"))

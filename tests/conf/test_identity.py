@@ -42,21 +42,16 @@ PART = [
     "compile=true",
 ]
 NOT_PART = [
-    "run_dir=/somewhere/else",
-    "data.root=/scratch/job17",
-    "logger=csv",
-    "logger=tensorboard",
-    "logger.csv.name=rows",
-    "callbacks.checkpoint.every_steps=7",
-    "~callbacks.progress",
-    "~callbacks.data_wait",
-    "trainer.log_every_n_steps=1",
-    "trainer.num_sanity_val_steps=2",
-    "trainer.enable_model_summary=true",
-    "+trainer.profiler=simple",
-    "+trainer.limit_test_batches=null",
-    "label_smoothing=0.0",
-    "model=resnet20_sic",
+    [
+        "run_dir=/somewhere/else",
+        "data.root=/scratch/job17",
+        "logger=csv",
+        "logger.csv.name=rows",
+        "~callbacks.progress",
+    ],
+    ["logger=tensorboard", "~callbacks.data_wait", "callbacks.checkpoint.every_steps=7", "trainer.log_every_n_steps=1"],
+    ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
+    ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]
 IMAGES = ["data=image_folder", "data.num_classes=5"]
 
@@ -71,9 +66,9 @@ def test_what_decides_the_numbers_is_part(override: str) -> None:
     assert settled(override).directory != usual().directory
 
 
-@pytest.mark.parametrize("override", NOT_PART)
-def test_where_things_are_and_what_is_shown_is_not(override: str) -> None:
-    assert not differences(identifying(settled(override).config), identifying(usual().config))
+@pytest.mark.parametrize("overrides", NOT_PART, ids=" ".join)
+def test_where_things_are_and_what_is_shown_is_not(overrides: list[str]) -> None:
+    assert not differences(identifying(settled(*overrides).config), identifying(usual().config))
 
 
 def test_how_many_processes_read_images_is_not() -> None:

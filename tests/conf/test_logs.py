@@ -22,6 +22,7 @@ for name in ("callbacks.progress", "pytorch_lightning.utilities.rank_zero", "mat
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_libraries_only_warn_and_other_processes_too(rank: str) -> None:
     environment = {**os.environ, "RANK": rank}

@@ -203,6 +203,16 @@ def test_training_crops_follow_their_seed_and_torchvisions_distribution() -> Non
     assert mirrored < 5  # as many to the left as to the right
 
 
+def test_every_second_training_image_is_mirrored() -> None:
+    data = encoded(FLOWER.resize((64, 64)), "PNG")
+    whole = {**PLAIN, "crop_area": [1.0, 1.0]}
+    upright = TrainingCrops(**{**whole, "flip": False})(data, 64, 0)
+    seen = [TrainingCrops(**whole)(data, 64, seed) for seed in range(200)]
+    mirrored = sum(torch.equal(image, upright.flip(-1)) for image in seen)
+    assert mirrored + sum(torch.equal(image, upright) for image in seen) == 200
+    assert 72 <= mirrored <= 128  # four standard deviations
+
+
 def test_large_photographs_are_decoded_smaller_where_the_crop_allows() -> None:
     data = encoded(FLOWER.resize((2000, 1334), Image.Resampling.BICUBIC), quality=98)
     assert len(data) > LARGE

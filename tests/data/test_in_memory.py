@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +86,13 @@ def test_an_epoch_is_a_function_of_seed_and_epoch() -> None:
     assert not torch.equal(first, images(set_up(epoch=4).train_dataloader()))
     torch.manual_seed(2)
     assert not torch.equal(first, images(set_up(epoch=3).train_dataloader()))
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    data = set_up()
+    orders = [torch.cat([*data.train_dataloader().indices(epoch)]) for epoch in range(3)]
+    assert all(len(order.unique()) == len(order) == 20 * 64 for order in orders)
+    assert all(not torch.equal(one, other) for one, other in combinations(orders, 2))
 
 
 @pytest.mark.parametrize(("world_size", "val_fraction"), [(1, 0.1), (2, 0.1), (3, 0.1), (7, 0.1), (7, 0.002)])

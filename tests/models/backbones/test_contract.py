@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+import yaml
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,16 +18,23 @@ from tests.conftest import ROOT, choices
 NAMED = {"timm": ["model.backbone.name=resnet26"], "torchvision": ["model.backbone.name=mobilenet_v2"]}
 # The same blocks in less time at 32 px; at the paper's input everything is as its YAML has it.
 SMALLER = {
-    "wrn28_10": ["model.backbone.widen_factor=2"],
-    "preact_resnet164": ["model.backbone.depth=29"],
+    "factorized": ["model.backbone.layers_per_stage=2"],
+    "p4m_resnet44": ["model.backbone.depth=8"],
     "preact_resnet110": ["model.backbone.depth=20"],
     "resnet110": ["model.backbone.depth=20"],
-    "p4m_resnet44": ["model.backbone.depth=8"],
-    "factorized": ["model.backbone.layers_per_stage=2"],
+    "shift_resnet110": ["model.backbone.depth=20"],
+    "shiftnet_a": ["model.backbone.width=0.25"],
+    "wrn28_10": ["model.backbone.depth=16", "model.backbone.widen_factor=2"],
 }
 BACKBONES = choices("model/backbone")
+TARGETS = {
+    name: yaml.safe_load((ROOT / f"conf/model/backbone/{name}.yaml").read_text())["_target_"] for name in BACKBONES
+}
+LIBRARY = [name for name in BACKBONES if TARGETS[name].endswith("library_network")]
 # Networks of the libraries are all refused alike; NAMED stand for them.
-OWN = [name for name in BACKBONES if "library_network" not in (ROOT / f"conf/model/backbone/{name}.yaml").read_text()]
+OWN = [name for name in BACKBONES if name not in LIBRARY]
+# The first of each function that makes backbones; what its arguments change, the test of the family looks at.
+KINDS = [*{TARGETS[name]: name for name in reversed(OWN)}.values(), *NAMED]
 REFUSAL = re.compile(r"input_size=32: .*; nearest: (\d+)")
 
 
@@ -65,8 +73,14 @@ def test_one_pixel_is_refused_with_the_least_size_that_works(configured, name: s
         assert backbone(10, nearest, 3).eval()(torch.zeros(2, 3, nearest, nearest)).shape == (2, 10)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", LIBRARY)
+def test_networks_of_the_libraries_have_room_at_32_px(configured, name: str) -> None:
+    with torch.device("meta"):
+        size, net = smallest_from_32(partial(configured(name), 10, in_channels=3))
+        check_room(net, torch.randn(2, 3, size, size))
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_works_at_32_px(configured, name: str) -> None:
     """Or at the size that the refusal of 32 names: logits, at least 2 x 2, a training step, bf16, export."""
     size, net = smallest_from_32(partial(configured(name, *SMALLER.get(name, [])), 10, in_channels=3))

@@ -50,7 +50,7 @@ def test_2_x_2_or_a_refusal(backbone: Callable[..., nn.Module], smallest: int) -
 
 
 @pytest.mark.parametrize("backbone", [backbone for backbone, _ in SMALLEST])
-@pytest.mark.parametrize("size", [16, 28, 32, 64, 65, 98, 99])
+@pytest.mark.parametrize("size", [28, 64, 65, 99])
 def test_every_size_above(backbone: Callable[..., nn.Module], size: int) -> None:
     with torch.device("meta"):
         assert last_map(backbone(7, size, 1), size) >= 2

@@ -78,10 +78,9 @@ def test_two_processes_compile_at_once(cache: Path, tmp_path: Path, monkeypatch)
     wait = f"for i in $(seq 600); do [ $(wc -l < {tmp_path}/calls) = 2 ] && break; sleep 0.1; done\n"
     command.write_text(command.read_text().replace("exec", wait + "exec"))  # neither compiles before both want to
     monkeypatch.setenv("CC", str(command))
-    here = f"from {compilation.__name__} import load; from pathlib import Path; "
-    here += f"load(Path({str(native.SOURCE)!r}), PANEL={native.PANEL}).gated_conv"
-    for process in [start(here) for _ in range(2)]:
-        finish(process)
+    here = f"import pathlib; from {compilation.__name__} import load; "
+    here += f"load(pathlib.Path({str(native.SOURCE)!r}), PANEL={native.PANEL}).gated_conv"
+    finish(start(here), start(here))
     assert calls(tmp_path) == 2
     assert [path.suffix for path in cache.iterdir()] == [".so"]
     check(native.gated_conv2d, make())
@@ -94,10 +93,11 @@ def start(code: str, **environment: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", f"{code}; print('done')"], env=environment, cwd=ROOT, **pipes)
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(*processes: subprocess.Popen) -> None:
     """Nothing went wrong and nothing was logged."""
-    out, err = process.communicate(timeout=300 + GEOMETRIES)
-    assert (process.returncode, out, err) == (0, "done\n", "")
+    said = [process.communicate(timeout=300 + GEOMETRIES) for process in processes]
+    for process, (out, err) in zip(processes, said, strict=True):
+        assert (process.returncode, out, err) == (0, "done\n", "")
 
 
 def test_does_without_a_folder_to_write_to(cache: Path, tmp_path: Path, monkeypatch, caplog) -> None:
