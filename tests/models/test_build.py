@@ -62,6 +62,7 @@ def test_presets_meet_the_papers_totals(composed, preset: str, macs: float, tole
         assert str(built.choice).startswith(f"budget of {built.choice.budget:,.0f} MACs: projection.kept = ")
 
 
+@pytest.mark.slow
 def test_a_budget_is_met_from_below_and_closely() -> None:
     layer = partial(SIC, projection=partial(Subdivided))
     by_hand = [build(resnet20, _kept(kept), inner, DATA).cost.macs for kept in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)]
@@ -84,6 +85,26 @@ def test_a_budget_counts_the_convolutions_that_stay() -> None:
     with pytest.raises(ValueError, match=r"they reach [\d,]+ to ([\d,]+) MACs") as refusal:
         build(backbone, Shift, inner, DATA, budget_macs=1e9)
     assert int(re.search(r" to ([\d,]+) MACs", str(refusal.value))[1].replace(",", "")) <= built.baseline.macs
+
+
+class Quarters(nn.Module):
+    """(N, C, 6, 6) -> (4 N, C, 3, 3)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part for rows in x.split(3, 2) for part in rows.split(3, 3)])
+
+
+def on_quarters(num_classes: int, input_size: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, 12, 1), Quarters(), nn.Conv2d(12, 12, 3, padding=1))
+
+
+def test_a_budget_counts_every_part_of_an_image() -> None:
+    """A unit of SIC costs 12 (9 + 12) MACs a position, and there are 36 in the four quarters; the stem costs 3 x 12."""
+    unit, stem = 36 * 12 * (9 + 12), 36 * 3 * 12
+    built = build(on_quarters, SIC, spatial, Input(10, 6, 3), budget_macs=stem + 2.5 * unit)
+    assert built.choice is not None
+    assert built.choice.values == {"2": 2}
+    assert built.cost.macs == stem + 2 * unit
 
 
 def _kept(kept: float):

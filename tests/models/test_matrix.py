@@ -43,6 +43,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["sic", "lccl"])
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "vgg16_bn", "mobilenetv2_100"])
 def test_the_networks_of_the_libraries_reach_every_parameter(composed, backbone: str, layer: str) -> None:

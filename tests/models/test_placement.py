@@ -90,6 +90,23 @@ def test_a_shortcut_or_a_stem_is_no_bottleneck() -> None:
     assert [swap.name for swap in swaps if swap.replaced] == ["stem.1", "block.1", "block.2"]
 
 
+def test_a_shortcut_that_runs_first_makes_no_bottleneck_of_what_follows() -> None:
+    """A 1x1 right before a k x k whose input it does not make: a separable block with a projection, whose 1x1 stays."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.shortcut = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 1)
+            self.spatial, self.last = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 16, 1)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.shortcut(x) + self.last(self.spatial(x))
+
+    swaps = replace(Net(), Marked, scope.blocks, (1, 3, 8, 8))
+    assert [swap.name for swap in swaps if swap.replaced] == ["spatial"]
+
+
 # By the layer tables of He et al. 2016, in percent of the baseline's MACs: the convolutions of the blocks, and what a
 # 1x1xCx1, a kxkxCx1 and a 1x1xCxT gate on each of them add; the last costs what the last 1x1 of a bottleneck does. Of
 # the deepest networks, which take long to rebuild, the cheapest gate alone.

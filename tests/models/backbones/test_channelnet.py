@@ -69,4 +69,4 @@ def test_refusals(own, message: str) -> None:
 
 def test_the_nearest_width_works() -> None:
     with torch.device("meta"):
-        channelnet(version="v3", width=0.977)
+        assert channelnet(version="v3", width=0.977)(torch.zeros(2, 3, 224, 224)).shape == (2, 1000)

@@ -80,6 +80,7 @@ def test_networks_of_the_libraries_have_room_at_32_px(configured, name: str) -> 
         check_room(net, torch.randn(2, 3, size, size))
 
 
+@pytest.mark.slow  # half a minute in all
 @pytest.mark.parametrize("name", KINDS)
 def test_works_at_32_px(configured, name: str) -> None:
     """Or at the size that the refusal of 32 names: logits, at least 2 x 2, a training step, bf16, export."""

@@ -33,6 +33,7 @@ def network(backbone: str, layer: partial) -> nn.Module:
     return build(BACKBONES[backbone], layer, where, Input(7, 16, 3)).net
 
 
+@pytest.mark.slow  # half a minute in all
 @pytest.mark.parametrize("layer", choices("model/layer"))
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_layer_deploys(composed, backbone: str, layer: str) -> None:
