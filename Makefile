@@ -20,7 +20,7 @@ demo: setup  ## train ResNet-20 with SIC layers on real digits (about a minute o
 	$(BIN)/python train.py experiment=digits_sic
 
 test: setup  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 2 tests
 
 lint: setup  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -28,7 +28,7 @@ lint: setup  ## format, lint, types
 	$(BIN)/pyright
 
 check: lint  ## format, lint, types, fast tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" tests
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 format: setup  ## rewrite the code in the house format
 	$(BIN)/ruff format .

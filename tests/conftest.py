@@ -101,10 +101,7 @@ GATED += ["scheduler=multistep", "scheduler.milestones=[0.5]", "data.batch_size=
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """`python train.py` with GATED in a process of its own; whoever asks for it only looks.
-
-    Those who ask are in the xdist group "processes", so that one worker makes it for all of them.
-    """
+    """`python train.py` with GATED in a process of its own; whoever asks for it only looks."""
     directory = tmp_path_factory.mktemp("finished") / "run"
     command = [sys.executable, "train.py", *GATED, f"run_dir={directory}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -116,3 +113,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that the workers end together."""
     with_slow = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: item.path not in with_slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files that use tests/processes.py go to one worker, so that there is one fork server; other tests to any."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "processes" if _uses_processes(nodeid.partition("::")[0]) else nodeid
+
+    return OneServer(config, log)
+
+
+@functools.cache
+def _uses_processes(file: str) -> bool:
+    return "from tests import processes\n" in (ROOT / file).read_text()

@@ -8,7 +8,7 @@ import pytest
 from scripts.benchmarks.photographs import write_photographs
 from tests import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def evaluate(root: Path, run_dir: Path, number: int) -> tuple[float, float]:

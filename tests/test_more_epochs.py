@@ -9,7 +9,7 @@ import torch
 from tests import processes
 from tests.conftest import GATED, FinishedRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def train(run_dir: Path, epochs: int) -> processes.Done:

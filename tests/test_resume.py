@@ -12,7 +12,7 @@ import torch
 from scripts.benchmarks.photographs import write_photographs
 from tests import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 DIGITS = ["data=digits", "data.batch_size=128"]  # 10 batches an epoch
 
 

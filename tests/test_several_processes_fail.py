@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
 TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def train(run_dir: Path, *arguments: str, script: str | Path = "train.py") -> processes.Done:

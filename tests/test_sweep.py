@@ -9,7 +9,7 @@ import pytest
 from scripts.benchmarks.photographs import write_photographs
 from tests import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def test_jobs_of_a_sweep_are_runs_that_leave_nothing_behind_and_all_are_heard(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import GATED, FinishedRun
 
 SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu"]
 CLOCK = ("train_images_per_second", "wall_seconds")  # what differs between two equal runs
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def train(*arguments: str, status: int = 0) -> processes.Done:

@@ -21,7 +21,6 @@ FOLDER = ROOT / "conf" / "experiment"
 EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
 SMALL = 96  # px: as much of an ImageNet network as one thread likes
 STEPS_AN_EPOCH = 100
-pytestmark = pytest.mark.xdist_group("experiments")  # one worker composes each of them once
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -83,7 +82,6 @@ def test_absent_data_are_explained_before_anything_heavy_is_imported(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_recipe_runs_from_end_to_end(tmp_path: Path) -> None:
     few = [f"+trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
     short = ["trainer.max_epochs=2", "scheduler.milestones=[1]", "scheduler.warmup_epochs=0", *few]

@@ -70,7 +70,6 @@ def test_a_mistake_ends_in_one_message(train_here: Callable[[str], None], capsys
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
 def test_a_missing_package_is_named_and_how_to_install_it(tmp_path: Path, package: str) -> None:
     if find_spec(package):
@@ -94,7 +93,6 @@ DEVICES = [
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are devices")
 @pytest.mark.parametrize(("argument", "message"), DEVICES)
 def test_devices_that_are_not_there(tmp_path: Path, argument: str, message: str) -> None:

@@ -14,7 +14,6 @@ from tests.conftest import FinishedRun
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_the_train_benchmark_pairs_ours_with_a_plainer_way() -> None:
     short = ["benchmark.steps=1", "benchmark.small_steps=20", "benchmark.repeats=2", "benchmark.threads=1"]
     done = processes.run("scripts/benchmark.py", "benchmark=train", *short, "format=json", status=0)
@@ -26,7 +25,6 @@ def test_the_train_benchmark_pairs_ours_with_a_plainer_way() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs apt-get install dataset-fashion-mnist")
 def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
     short = ["benchmark.photographs=60", "benchmark.images=20", "benchmark.batch_size=10", "benchmark.repeats=1"]
@@ -43,7 +41,6 @@ def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_benchmark_must_be_chosen() -> None:
     done = processes.run("scripts/benchmark.py", status=1)
     assert done.stdout == ""
@@ -51,7 +48,6 @@ def test_a_benchmark_must_be_chosen() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_help_needs_no_choice() -> None:
     done = processes.run("scripts/benchmark.py", "--help", status=0)
     assert done.stderr == ""
@@ -69,14 +65,12 @@ def test_rows_are_shown_as_they_come(capsys) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_network_without_gates_is_refused_with_one_that_has_them() -> None:
     done = processes.run("scripts/benchmark.py", "benchmark=gates", "benchmark.networks=[resnet20]", status=1)
     assert "benchmark.networks=[resnet20]: a network without gates; did you mean resnet20_lccl" in done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_run_from_elsewhere_calls_nothing_of_its_own(finished_run: FinishedRun, tmp_path: Path) -> None:
     shutil.copytree(finished_run.directory, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "result.json").read_text())

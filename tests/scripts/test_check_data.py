@@ -17,7 +17,6 @@ def check(root: Path, *options: str, status: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_damage_and_duplicates_are_found(tmp_path: Path) -> None:
     write_photographs(tmp_path, 18, 12, (64, 48))
     assert "train: 18 images, 3 to 3 in each of 6 classes" in check(tmp_path, status=0)

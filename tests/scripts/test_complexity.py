@@ -7,7 +7,7 @@ import pytest
 
 from tests import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.slow
 
 
 def complexity(*arguments: str, status: int = 0) -> str:

@@ -149,7 +149,6 @@ def test_every_accuracy_row_makes_a_recipe(plain) -> None:
     rows = read()
     built = {row.network for row in rows if not row.is_measured}
     recipes = {(row.experiment, "" if row.network in built else row.network): row for row in rows if row.is_measured}
-    assert len(recipes) > 50
     for row in recipes.values():
         sized = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
         config = plain(f"experiment={row.experiment}", *row.network, *sized, "run_dir=here")
@@ -169,7 +168,6 @@ def test_the_exit_status_tells(monkeypatch, composed, capsys) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_the_command_checks_every_row() -> None:
     done = processes.run("scripts/tables.py", "format=json", status=0)
     rows = json.loads(done.stdout)

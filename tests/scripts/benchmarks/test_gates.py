@@ -71,7 +71,6 @@ def benchmark(*overrides: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_networks_are_compared_with_their_plain_selves() -> None:
     rows = benchmark("benchmark.networks=[resnet20_lccl]", "benchmark.zero_fractions=[0,0.5]")
     assert [row["level"] for row in rows] == ["network", "network"]
@@ -84,7 +83,6 @@ def test_networks_are_compared_with_their_plain_selves() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_trained_network_classifies_as_its_run_did(finished_run: FinishedRun) -> None:
     result = json.loads((finished_run.directory / "result.json").read_text())
     network, *layers = benchmark("benchmark.networks=[]", f"benchmark.trained=[{finished_run.directory}]")
