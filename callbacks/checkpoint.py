@@ -14,20 +14,20 @@ from models.training.epochwise import Epochwise
 from models.training.processes import gather
 
 
-class Last(Epochwise, Checkpoint):
+class LastCheckpoint(Epochwise, Checkpoint):
     """Writes `run_dir`/last.ckpt, where the same command resumes: at the end of each epoch and every `every_steps`.
 
-    `state_dict` in it is the network that the test would judge then, each name after `net.`. The loggers' rows are
-    on disk before: a run that goes on does not repeat them. Where a validation follows a step within an epoch, the
-    checkpoint follows that.
-    The random number generators of each process go with it, so that dropout too repeats what it would have done.
+    Its `state_dict` is the network that the test would judge at that moment, each name after `net.`. The loggers' rows
+    are written before it, so that a resumed run does not repeat them. Where a validation follows a step within an
+    epoch, the checkpoint is written after the validation. It holds the state of the random number generators of each
+    process, so that dropout too goes on as if the run had not stopped.
     """
 
     def __init__(self, run_dir: str, every_steps: int) -> None:
         if every_steps < 1:
             raise ValueError(f"callbacks.checkpoint.every_steps={every_steps}: must be at least 1; 1000 is usual")
         self.path, self.every_steps = Path(run_dir) / CHECKPOINT, every_steps
-        self.generators: list[dict[str, torch.Tensor]] = []  # what a checkpoint brought, one a process
+        self.generators: list[dict[str, torch.Tensor]] = []  # from a checkpoint, one for each process
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # Under max_steps Lightning takes the checkpoint of a finished epoch for one within it, and ends it twice.
@@ -55,7 +55,7 @@ class Last(Epochwise, Checkpoint):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         progress: Any = trainer.fit_loop.epoch_progress.current
-        progress.completed = progress.processed  # as in the process that trained, where this one only restored
+        progress.completed = progress.processed  # Lightning counts otherwise in a process that only restored
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
@@ -70,7 +70,7 @@ class Last(Epochwise, Checkpoint):
         checkpoint["layout"] = LAYOUT
 
     def state_dict(self) -> dict[str, Any]:
-        """On every process; the state is the same in all."""
+        """The generators of all processes; every process must call this, and all get the same."""
         states = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             states["cuda"] = torch.cuda.get_rng_state()
@@ -85,7 +85,7 @@ class Last(Epochwise, Checkpoint):
             torch.set_rng_state(self.generators[rank]["cpu"].cpu())
             if "cuda" in self.generators[rank] and torch.cuda.is_available():
                 torch.cuda.set_rng_state(self.generators[rank]["cuda"].cpu())
-        elif rank:  # a stream of its own: with the first one's, all would drop the same units
+        elif rank:  # with the first process's random numbers, all would drop the same units
             seeds = np.random.SeedSequence((torch.initial_seed(), rank))
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
 

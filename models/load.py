@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .build import Input, build
 from .run_directory import CHECKPOINT, CONFIG, RESULT, read
 
-LAYOUT = 2  # version of a checkpoint's content; a checkpoint with another number, or none, is of other code
+LAYOUT = 3  # version of a checkpoint's content; a checkpoint with another number, or none, is of other code
 INPUT = ("num_classes", "input_size", "channels")  # what a data set says of a network's input
 PREFIX = "net."  # before each name of the network's weights in a checkpoint
 KEYWORDS = ("_target_", "_partial_")  # the keys of a configuration's node that are no arguments

@@ -53,7 +53,7 @@ def finish(run_dir: Path, arguments: list[str], ranks: int) -> str:
 
 
 def generators(state: dict[str, Any]) -> list[torch.Tensor]:
-    return [devices["cpu"] for devices in state["callbacks"]["Last"]["generators"]]
+    return [devices["cpu"] for devices in state["callbacks"]["LastCheckpoint"]["generators"]]
 
 
 def check_same(killed: Path, straight: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from callbacks.checkpoint import LAYOUT, Last, resume_from
+from callbacks.checkpoint import LAYOUT, LastCheckpoint, resume_from
 
 
 class Net(pl.LightningModule):
@@ -81,4 +81,4 @@ def test_a_good_one_or_none(run_dir: Path, tmp_path: Path) -> None:
 
 def test_every_steps_is_checked() -> None:
     with pytest.raises(ValueError, match="callbacks.checkpoint.every_steps=0: must be at least 1; 1000 is usual"):
-        Last("run", 0)
+        LastCheckpoint("run", 0)
