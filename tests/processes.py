@@ -4,6 +4,7 @@ A process that is started anew spends five seconds on imports. Instead, the stan
 (tests/preloaded.py) and computes nothing itself, so that a process forked from it is as good as a new one.
 """
 
+import functools
 import multiprocessing
 import os
 import runpy
@@ -18,8 +19,13 @@ from tests.conftest import ROOT
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preloaded"])
-SCRATCH = TemporaryDirectory(prefix="cheapconv-tests-")  # the processes' output goes to files here
 NUMBERS = count()
+
+
+@functools.cache
+def _scratch() -> TemporaryDirectory[str]:
+    """For the processes' output; not made by these themselves, which import this file too and clean nothing up."""
+    return TemporaryDirectory(prefix="cheapconv-tests-")
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Command:
     """`python script arguments...`, started now; `environment` is added to the environment of this process."""
 
     def __init__(self, script: str | Path, *arguments: str, **environment: str) -> None:
-        place = Path(SCRATCH.name) / str(next(NUMBERS))
+        place = Path(_scratch().name) / str(next(NUMBERS))
         self.outputs = place.with_suffix(".out"), place.with_suffix(".err")
         for path in self.outputs:
             path.touch()
