@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +17,7 @@ from data.layout import explain_likeness
 from data.loader import Batch, Fetch, Loader
 from data.module import DataModule
 from data.samples import EvalSamples, TrainingSamples
-from data.workers import Samples, decoded_batches
+from data.workers import DecodedBatches, Samples
 
 
 class ImageData(DataModule):
@@ -63,7 +64,7 @@ class ImageData(DataModule):
             val_fraction=val_fraction,
         )
         _check(channels, input_size, start_size, num_workers, bad_share)
-        self.root, self.load = Path(root).expanduser(), load
+        self.root, self.load, self.open = Path(root).expanduser(), load, WeakSet[DecodedBatches]()
         self.training_crop = TrainingCrops(crop_area, flip, randaugment, erasing, mean)
         self.eval_crop = CentreCrop(centre_crop)
         self.start_size, self.num_workers, self.bad_share = start_size, num_workers, bad_share
@@ -146,7 +147,14 @@ class ImageData(DataModule):
         assert self.trainer is not None
         bad = BadImages(Path(self.trainer.default_root_dir), part, len(samples), self.bad_share)
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
-        return decoded_batches(samples, size, bad, num_workers=self.workers, pin_memory=on_gpu)
+        decoded = DecodedBatches(samples, size, bad, num_workers=self.workers, pin_memory=on_gpu)
+        self.open.add(decoded)
+        return decoded
+
+    def teardown(self, stage: str) -> None:
+        """End the workers of what was fitted or tested."""
+        for decoded in self.open:
+            decoded.close()
 
     @property
     def workers(self) -> int:

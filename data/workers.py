@@ -1,6 +1,7 @@
 """Worker processes that read and decode batches of images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,40 +10,51 @@ from torch.utils.data import DataLoader
 from data.bad_images import BadImages
 from data.crops import CentreCrop
 from data.decode import BadImageError
-from data.loader import Batch, Fetch
+from data.loader import Batch
 from data.samples import NONE, EvalSamples, Request, TrainingSamples, read
 
 Samples = TrainingSamples | EvalSamples
 
 
-def decoded_batches(
-    samples: Samples, size: Callable[[int], int], bad: BadImages, *, num_workers: int, pin_memory: bool
-) -> Fetch:
+class DecodedBatches:
     """Batches of `samples` as uint8 (N, S, S, 3), S = size(epoch), decoded by `num_workers` processes that stay.
 
-    Unreadable images are told to `bad`.
+    Called as a Fetch (data/loader.py). Unreadable images are told to `bad`.
     """
-    plan: list[list[Request]] = []
-    loader = DataLoader(
-        samples,
-        batch_sampler=plan,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own: the network's random numbers stay what they are
-    )
 
-    def fetch(batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
-        pixels = size(epoch)
-        plan[:] = [[Request(position, epoch, pixels) for position in batch.tolist()] for batch in batches]
-        for images, labels, replaced in loader:
+    def __init__(
+        self, samples: Samples, size: Callable[[int], int], bad: BadImages, *, num_workers: int, pin_memory: bool
+    ) -> None:
+        self.samples, self.size, self.bad = samples, size, bad
+        self.plan: list[list[Request]] = []
+        self.loader = DataLoader(
+            samples,
+            batch_sampler=self.plan,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own: the network's random numbers stay what they are
+        )
+
+    def __call__(self, batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
+        pixels = self.size(epoch)
+        self.plan[:] = [[Request(position, epoch, pixels) for position in batch.tolist()] for batch in batches]
+        for images, labels, replaced in self.loader:
             if (replaced != NONE).any():
-                bad.add(_explain(samples, replaced[replaced != NONE].tolist()))
+                self.bad.add(_explain(self.samples, replaced[replaced != NONE].tolist()))
                 images, labels = images[labels != NONE], labels[labels != NONE]
             if len(labels):
                 yield images, labels
 
-    return fetch
+    def close(self) -> None:
+        """End the processes now.
+
+        The garbage collector may end their queues before them, and then waits 5 seconds for each of them.
+        """
+        workers: Any = self.loader._iterator
+        if workers is not None:
+            workers._shutdown_workers()  # PyTorch has no public name for it
+            self.loader._iterator = None
 
 
 def _explain(samples: Samples, positions: list[int]) -> Iterator[tuple[str, str]]:

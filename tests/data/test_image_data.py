@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +90,22 @@ def test_workers_and_processes_change_nothing(photographs: Path, tmp_path: Path)
         half, half_labels = together(set_up(photographs, tmp_path, rank=rank, world_size=2, epoch=3).train_dataloader())
         assert torch.equal(images[rank::2], half)
         assert torch.equal(labels[rank::2], half_labels)
+
+
+def test_the_workers_end_with_what_they_worked_for(photographs: Path, tmp_path: Path) -> None:
+    data = set_up(photographs, tmp_path, num_workers=2)
+    train, val = data.train_dataloader(), data.val_dataloader()
+    epoch = iter(train)
+    next(epoch)
+    together(val)
+    assert len(active_children()) == 4
+    data.teardown("fit")
+    assert not active_children()
+    test = data.test_dataloader()
+    together(test)
+    assert len(active_children()) == 2
+    data.teardown("test")
+    assert not active_children()
 
 
 def test_an_epoch_goes_on_where_it_stopped_and_the_next_is_whole(photographs: Path, tmp_path: Path) -> None:
