@@ -95,7 +95,7 @@ def configured(composed, layer: str):
 
 # Bottlenecks of a ResNet, and those of a mobile network, with what its depthwise convolutions and its 1x1 refuse.
 INNER = {
-    "resnet26": set(),
+    "resnet14t": set(),
     "lcnet_100": {"bases", "separable", "shift", "sic", "single_basis"},
 }
 
