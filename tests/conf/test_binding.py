@@ -25,6 +25,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [*TOGETHER, *ALONE], ids=lambda chosen: chosen[0][1])
 def test_every_choice_composes_and_binds(plain, chosen: list[tuple[str, str]]) -> None:
     needed = [override for group_and_choice in chosen for override in NEEDS.get(group_and_choice, [])]

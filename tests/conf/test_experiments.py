@@ -22,6 +22,7 @@ EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in F
 STEPS_AN_EPOCH = 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_composes_binds_and_says_its_command(plain, name: str) -> None:
     binding.check(plain(f"experiment={name}", "run_dir=here"))

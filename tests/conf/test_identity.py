@@ -61,6 +61,7 @@ def usual() -> Run:
     return settled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", PART)
 def test_what_decides_the_numbers_is_part(override: str) -> None:
     assert settled(override).directory != usual().directory

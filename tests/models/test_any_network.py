@@ -35,6 +35,7 @@ ALONE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "library", "alone", "macs"), ALONE, ids=[name for name, *_ in ALONE])
 def test_builds_and_counts(name: str, library: Library, alone: set[str], macs: int | None) -> None:
     cost = built(name, library).cost

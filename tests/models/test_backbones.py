@@ -93,6 +93,7 @@ def test_patches_stay_as_large_as_they_are(caplog) -> None:
     assert net.get_submodule("patch_embed.proj").stride == (16, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "library", "size", "nearest"),
     [

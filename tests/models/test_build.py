@@ -51,6 +51,7 @@ PAPER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "macs", "tolerance"), PAPER)
 def test_presets_meet_the_papers_totals(composed, preset: str, macs: float, tolerance: float) -> None:
     model = instantiate(composed(f"model={preset}", config="complexity").model, _convert_="all")

@@ -207,6 +207,7 @@ WEIGHTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_published_counts_of_torchvision(name: str) -> None:
     weights = torchvision.models.get_weight(f"{name}.IMAGENET1K_V1")

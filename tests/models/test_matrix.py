@@ -28,6 +28,7 @@ def trained_a_step(built: Built, size: int, device: str) -> None:
             assert not before[name].count_nonzero() or not torch.equal(before[name], parameter), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_layer_trains_a_step(composed, layer: str) -> None:
     choice = ("model/backbone=resnet20", "model.backbone.depth=8", f"model/layer={layer}")
@@ -70,6 +71,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet20", "mobilenetv2_100", "regnety_004"])
 def test_every_layer_replaces_something_or_says_why_not(composed, backbone: str) -> None:
     make = instantiate(composed(f"model/backbone={backbone}").model.backbone, _convert_="all")

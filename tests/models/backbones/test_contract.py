@@ -49,6 +49,7 @@ def configured(composed):
     return configured_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_counts_at_the_papers_input(configured, name: str) -> None:
     backbone = configured(name)
@@ -61,6 +62,7 @@ def test_counts_at_the_papers_input(configured, name: str) -> None:
     assert cost.layers[-1].output_shape[:2] == (1, data.num_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OWN, *NAMED])
 def test_one_pixel_is_refused_with_the_least_size_that_works(configured, name: str) -> None:
     backbone = configured(name)
@@ -73,6 +75,7 @@ def test_one_pixel_is_refused_with_the_least_size_that_works(configured, name: s
         assert backbone(10, nearest, 3).eval()(torch.zeros(2, 3, nearest, nearest)).shape == (2, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIBRARY)
 def test_networks_of_the_libraries_have_room_at_32_px(configured, name: str) -> None:
     with torch.device("meta"):

@@ -26,6 +26,7 @@ COUNTS = [
 KNOBS = {preact_resnet: ("depth", "block", "shortcut"), wide_resnet: ("depth", "widen_factor", "dropout")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "own", "params", "macs"), COUNTS, ids=lambda value: getattr(value, "__name__", str(value))
 )

@@ -249,6 +249,7 @@ def test_threads_may_ask_at_once(cache: Path) -> None:
     assert native.function() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["-mno-avx512f", "-mno-avx", "-fno-openmp"])
 def test_every_width_of_vector_agrees(flags: str, cache: Path, tmp_path: Path, monkeypatch) -> None:
     """8 lanes and 4, as where there is no AVX-512 or no AVX; one thread for want of OpenMP.

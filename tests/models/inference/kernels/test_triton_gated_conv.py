@@ -83,6 +83,7 @@ LAUNCHES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launch", LAUNCHES, ids=str)
 def test_compiles_for_cuda(launch: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
     """Arguments that are 1 or None become constants, as when Triton launches a kernel."""
