@@ -91,8 +91,8 @@ def count(net: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     Raises ValueError where a module's formula and its operators disagree.
     """
     ledger = _Ledger(net)
-    with watched(ledger.modules, before=ledger.enter, after=ledger.leave), ledger:
-        run_on_meta(net, (1, *input_shape))
+    with watched(ledger.modules, before=ledger.enter, after=ledger.leave):
+        run_on_meta(net, (1, *input_shape), counter=ledger)
     layers = tuple(ledger.rows())
     return Cost(
         sum(parameter.numel() for parameter in net.parameters()),
