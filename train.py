@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding
+from conf import binding, stop
 from conf.launch import launch
 from conf.run import Run, attempt, claim, finished, plain_config, settle
 from data import absent
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
-    unnamed = config.copy()
-    unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
-    binding.check(plain_config(unnamed))
-    run = settle(config)
-    result = finished(run)
-    if result:
-        print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
-    else:
-        absent.require(run.config["data"])
-        with attempt(run):
-            result = train(run)
-        gc.unfreeze()
-        gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
-    if result:
-        print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
-        print(f"result: {run.directory / RESULT}")
+    # Who leaves out the checkpoints has nothing to wait for.
+    with stop.noting(config.stop_signals if "checkpoint" in config.callbacks else []):
+        unnamed = config.copy()
+        unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
+        binding.check(plain_config(unnamed))
+        run = settle(config)
+        result = finished(run)
+        if result:
+            print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
+        else:
+            absent.require(run.config["data"])
+            with attempt(run):
+                result = train(run)
+            gc.unfreeze()
+            gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
+        if result:
+            print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
+            print(f"result: {run.directory / RESULT}")
 
 
 def train(run: Run) -> record.Record | None:
@@ -58,6 +60,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
 
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
+    from callbacks.stopping import leave_to_us
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
@@ -76,11 +79,13 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
         _convert_="all",
     )
+    leave_to_us(trainer)
     config["data"].require_processes(trainer.world_size)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         claim(run)  # here, not before: what cannot be built leaves no directory
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
-    trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
+    checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
+    trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
     return finished(run) if trainer.is_global_zero else None
 

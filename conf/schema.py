@@ -52,6 +52,7 @@ class Train:
     gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING
+    stop_signals: list[str] = MISSING
     run_dir: str | None = MISSING
 
 

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "train.py": {"conf", "models", "callbacks", "data.absent"},
     "conf": {"conf", "models.run_directory"},
     "data": {"data"},
-    "callbacks": {"callbacks", "models", "conf.identity"},
+    "callbacks": {"callbacks", "models", "conf.identity", "conf.stop"},
     "scripts": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "train"},
     "scripts/benchmarks": {"scripts.benchmarks", "conf", "models", "data", "callbacks", "train"},
     "scripts/published": {"scripts.published", "conf", "models"},

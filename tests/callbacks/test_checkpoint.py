@@ -60,25 +60,26 @@ def test_one_that_cannot_be_read_is_named_and_kept(run_dir: Path, damage: Callab
     with pytest.raises(
         ValueError, match="cannot read .*last.ckpt .*; put a good copy there, or move it away"
     ) as caught:
-        resume_from(run_dir, Net())
+        resume_from(run_dir, Net(), True)
     assert "\n" not in str(caught.value)
     assert (run_dir / "last.ckpt").exists()
 
 
 def test_a_foreign_one_is_named(run_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"last.ckpt holds another network: net.weight is \(4, 3\) there and \(5, 3\)"):
-        resume_from(run_dir, Net(5))
+        resume_from(run_dir, Net(5), True)
     torch.save({"state_dict": Net().state_dict(), "pytorch-lightning_version": "2.6.6"}, run_dir / "last.ckpt")
     with pytest.raises(ValueError, match="last.ckpt was not written by this version of the code; put a good copy"):
-        resume_from(run_dir, Net())
+        resume_from(run_dir, Net(), True)
 
 
 def test_a_good_one_or_none(run_dir: Path, tmp_path: Path) -> None:
-    assert resume_from(run_dir, Net()) == run_dir / "last.ckpt"
+    assert resume_from(run_dir, Net(), True) == run_dir / "last.ckpt"
     shutil.rmtree(run_dir)
-    assert resume_from(tmp_path, Net()) is None
+    assert resume_from(tmp_path, Net(), True) is None
 
 
-def test_every_steps_is_checked() -> None:
-    with pytest.raises(ValueError, match="callbacks.checkpoint.every_steps=0: must be at least 1; 1000 is usual"):
-        LastCheckpoint("run", 0)
+@pytest.mark.parametrize("minutes", [-1, float("nan")])
+def test_every_minutes_is_checked(minutes: float) -> None:
+    with pytest.raises(ValueError, match="callbacks.checkpoint.every_minutes=.*: must be at least 0; 10 is usual"):
+        LastCheckpoint("run", minutes)
