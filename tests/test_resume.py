@@ -1,7 +1,5 @@
 """Killing a run anywhere and starting the same command again changes nothing: real processes, SIGKILL, equal bits."""
 
-import csv
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,64 +9,9 @@ import torch
 
 from scripts.benchmarks.photographs import write_photographs
 from tests import processes
+from tests.resumption import DIGITS, check_same, checkpoint, finish, generators, rows, train
 
 pytestmark = pytest.mark.slow
-DIGITS = ["data=digits", "data.batch_size=128"]  # 10 batches an epoch
-
-
-def train(run_dir: Path, arguments: list[str], kill_at: int | str = "never", ranks: int = 1) -> processes.Done:
-    """What the first process of train.py comes to, at its end or killed at a step, after fit or in the test."""
-    options = ["trainer.accelerator=cpu", f"run_dir={run_dir}", *arguments]
-    environment = {"KILL_AT": str(kill_at)}
-    if ranks == 1:
-        return processes.run("tests/train_killed.py", *options, **environment)
-    several = [f"trainer.devices={ranks}", "trainer.strategy=ddp"]
-    return processes.run_ranks(ranks, "tests/train_killed.py", *options, *several, **environment)[0]
-
-
-def checkpoint(run_dir: Path) -> dict[str, Any]:
-    return torch.load(run_dir / "last.ckpt", weights_only=True)
-
-
-def result(run_dir: Path) -> dict[str, Any]:
-    record = json.loads((run_dir / "result.json").read_text())
-    return {key: record[key] for key in ("top1", "top5", "val_top1", "epochs", "gate_sparsity", "macs_effective")}
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    """What the loggers were told, but for the costs that each start repeats, by step."""
-    found = []
-    for file in run_dir.glob("csv/*/metrics.csv"):
-        with file.open() as lines:
-            found += [{name: value for name, value in row.items() if value} for row in csv.DictReader(lines)]
-    return sorted((row for row in found if "cost/macs" not in row), key=lambda row: (int(row["step"]), sorted(row)))
-
-
-def finish(run_dir: Path, arguments: list[str], ranks: int) -> str:
-    """What it says until its end."""
-    done = train(run_dir, arguments, ranks=ranks)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    return done.stdout + done.stderr
-
-
-def generators(state: dict[str, Any]) -> list[torch.Tensor]:
-    return [devices["cpu"] for devices in state["callbacks"]["LastCheckpoint"]["generators"]]
-
-
-def check_same(killed: Path, straight: Path) -> dict[str, Any]:
-    """Weights, progress, random numbers, results and rows; the checkpoint of `straight`."""
-    ours, expected = checkpoint(killed), checkpoint(straight)
-    assert ours["global_step"] == expected["global_step"]
-    for part in {"state_dict", "trained_state_dict"} & expected.keys():
-        for name, weights in expected[part].items():
-            assert torch.equal(ours[part][name], weights), name
-    assert ours["loops"]["fit_loop"]["epoch_progress"] == expected["loops"]["fit_loop"]["epoch_progress"]
-    for state, expected_state in zip(generators(ours), generators(expected), strict=True):
-        assert torch.equal(state, expected_state)
-    assert result(killed) == result(straight)
-    assert rows(killed) == rows(straight)
-    return expected
 
 
 def check_resume(
@@ -83,7 +26,7 @@ def check_resume(
     finish(straight, arguments, ranks)
     for place, kept in places.items():
         often = ["callbacks.checkpoint.every_minutes=0"] if place == kept else []
-        assert train(killed, [*arguments, *often], place, ranks).returncode == -signal.SIGKILL
+        assert train(killed, [*arguments, *often], place, ranks)[0].returncode == -signal.SIGKILL
         assert checkpoint(killed)["global_step"] == kept
         assert not (killed / "result.json").exists()
     said = finish(killed, arguments, ranks)
@@ -130,7 +73,7 @@ def test_two_processes_with_averaged_weights_dropout_and_workers(tmp_path: Path)
 
 
 def test_a_compiled_network_with_changed_images(tmp_path: Path) -> None:
-    """torch.compile traces it; its graphs run with the kernels of eager mode (tests/train_killed.py)."""
+    """torch.compile traces it; its graphs run with the kernels of eager mode (tests/train_faulty.py)."""
     options = [*EMA, "compile=true", "model=resnet20", "model.backbone.depth=8", *DIGITS, "trainer.max_epochs=1"]
     changed = ["data.cutout=4", "data.mixup=0.2", "data.flip=alternating"]
     changed += ["+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1"]  # another size is another graph
