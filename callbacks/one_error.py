@@ -24,16 +24,13 @@ class OneError(pl.Callback):
     the first process does, and ends even where it hangs in what it did together with that one.
     """
 
-    def __init__(self) -> None:
-        self.children: Children = []
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        launcher: Any = trainer.strategy.launcher
-        started: Children = getattr(launcher, "procs", [])
-        if not self.children and started:
-            self.children = launcher.procs = [*started]
+        started = _started(trainer)
+        if started and stage == "fit":
+            launcher: Any = trainer.strategy.launcher
+            launcher.procs = [*started]
             started.clear()  # ends Lightning's observer, which would kill this process without a word
-            Thread(target=_watch, args=(self.children,), daemon=True).start()
+            Thread(target=_watch, args=(launcher.procs,), daemon=True).start()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if not isinstance(exception, Exception):  # a signal, which all of them get
@@ -41,13 +38,19 @@ class OneError(pl.Callback):
         if not trainer.is_global_zero:
             sleep(PATIENCE)
             return
-        is_lost_connection = isinstance(exception, RuntimeError) and _one_has_failed(self.children)
-        message = _killed(self.children)
-        _end(self.children)
+        children = _started(trainer)
+        is_lost_connection = isinstance(exception, RuntimeError) and _one_has_failed(children)
+        message = _killed(children)
+        _end(children)
         if is_lost_connection and message:
             raise ChildProcessError(message) from exception
         if is_lost_connection:
             sys.exit(1)
+
+
+def _started(trainer: pl.Trainer) -> Children:
+    """The processes that Lightning started from this one; an empty list where others did."""
+    return getattr(trainer.strategy.launcher, "procs", [])
 
 
 def _watch(children: Children) -> None:
