@@ -58,9 +58,15 @@ def undisturbed(name: str, folder: Path, shards: Path) -> Training:
         arguments.append(f"data.root={shards}")
     straight = folder / name.replace(", ", "-").replace(" ", "_") / "run"
     straight.parent.mkdir()
+    return Training(name, arguments, ranks, straight, finish(arguments, ranks, straight))
+
+
+def finish(arguments: list[str], ranks: int, run_dir: Path) -> float:
+    """Run the training to its end, without a fault; the seconds that it takes."""
     start = time.monotonic()
-    _finish(Training(name, arguments, ranks, straight, 0.0), straight)
-    return Training(name, arguments, ranks, straight, time.monotonic() - start)
+    for done in [command.end(120) for command in Training("", arguments, ranks, run_dir, 0.0).start(run_dir)]:
+        assert done.returncode == 0, done.stderr
+    return time.monotonic() - start
 
 
 def try_once(fault: str, training: Training, folder: Path, draw: random.Random) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def try_once(fault: str, training: Training, folder: Path, draw: random.Random) 
         for _ in range(draw.randint(1, 2)):
             if not (folder / "run" / "result.json").exists():
                 outcomes.append(FAULTS[fault](training, folder / "run", draw))
-        _finish(training, folder / "run")
+        finish(training.arguments, training.ranks, folder / "run")
         difference = differing(folder / "run", training.straight)
     except (AssertionError, TimeoutError, OSError) as error:
         difference = [f"{type(error).__name__}: {str(error)[-2000:]}"]
@@ -109,11 +115,6 @@ def table(trials: list[dict[str, Any]]) -> str:
 
 
 KEYS = ("steps_lost", "seconds_lost", "seconds_to_end")
-
-
-def _finish(training: Training, run_dir: Path) -> None:
-    for done in [command.end(120) for command in training.start(run_dir)]:
-        assert done.returncode == 0, done.stderr
 
 
 def _make_shards(folder: Path) -> Path:
