@@ -60,6 +60,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
 
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
+    from callbacks.explained import explained
     from callbacks.stopping import leave_to_us
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
@@ -85,8 +86,9 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
-    trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
-    trainer.test(classifier, config["data"], verbose=False)
+    with explained(run.config, trainer.world_size):
+        trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
+        trainer.test(classifier, config["data"], verbose=False)
     return finished(run) if trainer.is_global_zero else None
 
 
