@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding
+from conf import binding, processes
 from conf.launch import launch
 from conf.run import Run, attempt, claim, finished, plain_config, settle
 from data import absent
@@ -76,6 +76,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
         _convert_="all",
     )
+    processes.require_all(trainer.num_nodes * trainer.num_devices)
     config["data"].require_processes(trainer.world_size)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         claim(run)  # here, not before: what cannot be built leaves no directory
