@@ -3,37 +3,46 @@
 import gc
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding, processes
+from conf import processes
 from conf.launch import launch
-from conf.run import Run, attempt, claim, finished, plain_config, settle
+from conf.run import Run, attempt, begin, finished, settle
 from data import absent
 from models.run_directory import RESULT
+from sweeps.dry import dry_table
+from sweeps.job import run_job
+from sweeps.plan import Job
 
 if TYPE_CHECKING:
     from models.build import Built
 
 
-def main(config: DictConfig) -> None:
-    """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
-    unnamed = config.copy()
-    unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
-    binding.check(plain_config(unnamed))
+def main(config: DictConfig) -> int:
+    """Run what `config` says, resume it where it stopped, or show the result where it is finished.
+
+    A job of a sweep becomes a process of its own. Returns its exit status, else 0.
+    """
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_job(config)
     run = settle(config)
+    if config.dry:
+        print(dry_table([Job(run.names["model"], [], run)]))
+        return 0
     result = finished(run)
     if result:
         print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
     else:
         absent.require(run.config["data"])
         with attempt(run):
-            result = train(run)
-        gc.unfreeze()
-        gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
+            result = finished(run) or train(run)  # another process may have finished it just now
     if result:
         print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
         print(f"result: {run.directory / RESULT}")
+    return 0
 
 
 def train(run: Run) -> record.Record | None:
@@ -79,7 +88,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     processes.require_all(trainer.num_nodes * trainer.num_devices)
     config["data"].require_processes(trainer.world_size)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-        claim(run)  # here, not before: what cannot be built leaves no directory
+        begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)

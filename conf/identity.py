@@ -12,6 +12,8 @@ from typing import Any
 # Where things are, how many processes read them, what is logged, shown or kept: no number depends on these.
 NOT_PART = {
     "run_dir",
+    "stop_signals",
+    "dry",
     "logger",
     "callbacks.progress",
     "callbacks.data_wait",

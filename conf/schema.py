@@ -53,6 +53,8 @@ class Train:
     channels_last: bool = MISSING
     compile: bool = MISSING
     run_dir: str | None = MISSING
+    stop_signals: list[str] = MISSING
+    dry: bool = MISSING
 
 
 class Format(Enum):
@@ -122,6 +124,14 @@ class CheckData:
     format: Format = MISSING
 
 
+@dataclass
+class Runs:
+    """python scripts/runs.py"""
+
+    folder: str = MISSING
+    format: Format = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -129,6 +139,7 @@ SCHEMAS = {
     "benchmark": Benchmark,
     "make_shards": MakeShards,
     "check_data": CheckData,
+    "runs": Runs,
 }
 
 
