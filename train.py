@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import stop
+from conf import processes, stop
 from conf.launch import launch
 from conf.run import Run, attempt, begin, finished, settle
 from data import absent
@@ -81,6 +81,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         _convert_="all",
     )
     leave_to_us(trainer)
+    processes.require_all(trainer.num_nodes * trainer.num_devices)
     config["data"].require_processes(trainer.world_size)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         begin(run)  # here, not before: what cannot be built leaves no trace
