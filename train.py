@@ -61,22 +61,29 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
+    from models.training.rate import rate_for
+    from models.training.sync_norm import SyncBatchNorm
 
     if config["channels_last"]:
         channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
-    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
     identity, chosen = run.names | run.extension, config["callbacks"].values()
+    options = run.config["trainer"]
+    synced = [SyncBatchNorm()] if options.get("sync_batchnorm") else []
     trainer: pl.Trainer = instantiate(
-        run.config["trainer"],
+        options,
         default_root_dir=str(run.directory),
         logger=list(config["logger"].values()),
+        plugins=[*synced, *(options.get("plugins") or [])],
         callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
         _convert_="all",
     )
     config["data"].require_processes(trainer.world_size)
+    images = config["data"].batch_size * trainer.accumulate_grad_batches
+    optimizer = rate_for(config["optimizer"], images, config["lr_batch_size"])
+    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, label_smoothing=smoothing)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         claim(run)  # here, not before: what cannot be built leaves no directory
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
