@@ -32,6 +32,7 @@ class LastCheckpoint(Epochwise, Checkpoint):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # Under max_steps Lightning takes the checkpoint of a finished epoch for one within it, and ends it twice.
         trainer.fit_loop._iteration_based_training = lambda: False
+        trainer.precision_plugin.convert_module(pl_module)  # Lightning does it only after it has loaded, and so rounded
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
