@@ -3,46 +3,39 @@
 import gc
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import processes
+from conf import processes, stop
 from conf.launch import launch
 from conf.run import Run, attempt, begin, finished, settle
 from data import absent
 from models.run_directory import RESULT
 from sweeps.dry import dry_table
 from sweeps.job import run_job
-from sweeps.plan import Job
 
 if TYPE_CHECKING:
     from models.build import Built
 
 
-def main(config: DictConfig) -> int:
-    """Run what `config` says, resume it where it stopped, or show the result where it is finished.
-
-    A job of a sweep becomes a process of its own. Returns its exit status, else 0.
-    """
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return run_job(config)
-    run = settle(config)
-    if config.dry:
-        print(dry_table([Job(run.names["model"], [], run)]))
-        return 0
-    result = finished(run)
-    if result:
-        print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
-    else:
-        absent.require(run.config["data"])
-        with attempt(run):
-            result = finished(run) or train(run)  # another process may have finished it just now
-    if result:
-        print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
-        print(f"result: {run.directory / RESULT}")
-    return 0
+def main(config: DictConfig) -> None:
+    """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
+    # Who leaves out the checkpoints has nothing to wait for.
+    with stop.noting(config.stop_signals if "checkpoint" in config.callbacks else []):
+        run = settle(config)
+        if config.dry:
+            print(dry_table({run.names["model"]: run}))
+            return
+        result = finished(run)
+        if result:
+            print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
+        else:
+            absent.require(run.config["data"])
+            with attempt(run):
+                result = finished(run) or train(run)  # another process may have finished it just now
+        if result:
+            print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
+            print(f"result: {run.directory / RESULT}")
 
 
 def train(run: Run) -> record.Record | None:
@@ -67,6 +60,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
 
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
+    from callbacks.stopping import leave_to_us
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
@@ -85,15 +79,17 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
         callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
         _convert_="all",
     )
+    leave_to_us(trainer)
     processes.require_all(trainer.num_nodes * trainer.num_devices)
     config["data"].require_processes(trainer.world_size)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
-    trainer.fit(classifier, config["data"], ckpt_path=resume_from(run.directory, classifier), weights_only=True)
+    checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
+    trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
     trainer.test(classifier, config["data"], verbose=False)
     return finished(run) if trainer.is_global_zero else None
 
 
 if __name__ == "__main__":
-    launch(main, "train")
+    launch(main, "train", in_a_sweep=run_job)

@@ -16,7 +16,8 @@ from conf.identity import differences, identifying
 from conf.lock import RunningElsewhereError, locked
 from conf.logs import is_first_process
 from conf.run_name import directory_name, run_names
-from models.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
+from conf.stop import Stopped
+from models.run_directory import CHECKPOINT, CONFIG, FAILURE, PREVIOUS, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 EPOCHS = "trainer.max_epochs"
@@ -96,7 +97,7 @@ def attempt(run: Run) -> Iterator[None]:
                 run.directory.mkdir(parents=True, exist_ok=True)
                 owned.enter_context(locked(run.directory))
             yield
-    except RunningElsewhereError:
+    except (RunningElsewhereError, Stopped):
         raise
     except BaseException as error:
         reason = error.__context__ or error if isinstance(error, SystemExit) else error  # Lightning exits on Ctrl-C
@@ -121,16 +122,17 @@ def _writing_to(directory: Path) -> Iterator[None]:
 
 def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
     """What `extended_from` becomes, by what `directory` holds; ValueError where that is another run's work."""
-    checkpoint, result = directory / CHECKPOINT, read(directory / RESULT)
+    result = read(directory / RESULT)
+    goes_on = any((directory / checkpoint).is_file() for checkpoint in (CHECKPOINT, PREVIOUS))
     kept = result or read(directory / CONFIG)
-    if not kept or not (checkpoint.is_file() or result):
+    if not kept or not (goes_on or result):
         return []
     before = kept.pop(EXTENDED, [])
     changed = differences(identifying(result["config"] if result else kept), identifying(config))
     if not changed:
         return before
     old, new = changed.get(EPOCHS, (0, 0))
-    if changed.keys() == {EPOCHS} and checkpoint.is_file() and 0 < old < new:
+    if changed.keys() == {EPOCHS} and goes_on and 0 < old < new:
         return [*before, old]
     listed = ", ".join(f"{key}={one} there and {other} here" for key, (one, other) in changed.items())
     raise ValueError(

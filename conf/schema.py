@@ -54,8 +54,8 @@ class Train:
     gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING
-    run_dir: str | None = MISSING
     stop_signals: list[str] = MISSING
+    run_dir: str | None = MISSING
     dry: bool = MISSING
 
 

@@ -156,6 +156,10 @@ class ImageData(DataModule):
         for decoded in self.open:
             decoded.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Where a run ends early, too."""
+        self.teardown("")
+
     @property
     def workers(self) -> int:
         """Worker processes for each training process."""

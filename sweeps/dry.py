@@ -1,12 +1,12 @@
 """List what a command would train, and train nothing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from conf.run import Run
 from models.columns import columns
 from sweeps.outcome import outcome
-from sweeps.plan import Job
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 HEADING = ("", "state", "directory", "parameters", "MACs")
 
 
-def dry_table(jobs: Sequence[Job]) -> str:
-    """A line for each of `jobs`: parameters and MACs of its network, or why there is none; how far the run is."""
+def dry_table(runs: Mapping[str, Run]) -> str:
+    """A line for each of `runs`, by label: parameters and MACs of its network, or why there is none; how far it is."""
     counts: dict[str, tuple[str, str]] = {}
     rows: list[tuple[str, ...]] = [HEADING]
-    for job in jobs:
-        config = job.run.config
+    for label, run in runs.items():
+        config = run.config
         network = json.dumps([config["model"], config["data"]], default=str)
         if network not in counts:
             counts[network] = _count(config)
-        found = outcome(job.directory)
+        found = outcome(run.directory)
         state = f"{found.state.value}{found.text and ', '}{found.text}"
-        rows.append((job.label, state, str(job.directory), *counts[network]))
+        rows.append((label, state, str(run.directory), *counts[network]))
     return "\n".join(columns(rows, left=3))
 
 

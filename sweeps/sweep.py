@@ -29,7 +29,7 @@ def start(
     _require_one_process()
     jobs = plan(combinations, compose)
     if config.dry:
-        print(dry_table(jobs))
+        print(dry_table({job.label: job.run for job in jobs}))
         return
     with noting(config.stop_signals):
         status = sweep(jobs, launch)

@@ -134,4 +134,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @functools.cache
 def _uses_processes(file: str) -> bool:
-    return "from tests import processes\n" in (ROOT / file).read_text()
+    text = (ROOT / file).read_text()
+    return "from tests import processes\n" in text or "from tests.resumption import " in text

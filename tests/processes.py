@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from conf.stop import STOPPED
 from tests.conftest import ROOT
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -77,7 +78,7 @@ def run_ranks(number: int, script: str | Path, *arguments: str, **environment: s
     shared = {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(number)}
     started = [Command(script, *arguments, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(number)]
     first = started[0].end()
-    if first.returncode:
+    if first.returncode not in (0, STOPPED):
         for command in started[1:]:
             command.process.kill()
     return [first, *(command.end() for command in started[1:])]

@@ -49,7 +49,13 @@ NOT_PART = [
         "logger.csv.name=rows",
         "~callbacks.progress",
     ],
-    ["logger=tensorboard", "~callbacks.data_wait", "callbacks.checkpoint.every_steps=7", "trainer.log_every_n_steps=1"],
+    [
+        "logger=tensorboard",
+        "~callbacks.data_wait",
+        "callbacks.checkpoint.every_minutes=7",
+        "stop_signals=[]",
+        "trainer.log_every_n_steps=1",
+    ],
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
     ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]
