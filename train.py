@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import processes, stop
+from conf import stop
 from conf.launch import launch
 from conf.run import Run, attempt, begin, finished, settle
 from data import absent
@@ -55,39 +55,34 @@ def train(run: Run) -> record.Record | None:
 
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
-    import pytorch_lightning as pl
-    from hydra.utils import instantiate
-
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
-    from callbacks.stopping import leave_to_us
+    from callbacks.explained import explained
+    from callbacks.trainer import make_trainer
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
+    from models.training.rate import rate_for
 
     if config["channels_last"]:
         channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
-    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
     identity, chosen = run.names | run.extension, config["callbacks"].values()
-    trainer: pl.Trainer = instantiate(
-        run.config["trainer"],
-        default_root_dir=str(run.directory),
-        logger=list(config["logger"].values()),
-        callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
-        _convert_="all",
-    )
-    leave_to_us(trainer)
-    processes.require_all(trainer.num_nodes * trainer.num_devices)
+    callbacks = all_callbacks(built, run.directory, identity, run.config, chosen)
+    trainer = make_trainer(run.config["trainer"], run.directory, list(config["logger"].values()), callbacks)
     config["data"].require_processes(trainer.world_size)
+    images = config["data"].batch_size * trainer.accumulate_grad_batches
+    optimizer = rate_for(config["optimizer"], images, config["lr_batch_size"])
+    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, label_smoothing=smoothing)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
-    trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
-    trainer.test(classifier, config["data"], verbose=False)
+    with explained(run.config, trainer.world_size):
+        trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
+        trainer.test(classifier, config["data"], verbose=False)
     return finished(run) if trainer.is_global_zero else None
 
 

@@ -26,6 +26,10 @@ ADVICE = "put a good copy there, or move it away to train from the start"
 SAVE = 1  # what the processes agree on: to save, or to stop for the signal of the number above
 
 
+class NotSavedError(OSError):
+    """A checkpoint, or what belongs to it, could not be written; the message says what is kept."""
+
+
 class WholeFiles(TorchCheckpointIO):
     """Checkpoints that are written whole or not at all, in their own folder; last.ckpt keeps the one before it."""
 
@@ -58,6 +62,7 @@ class LastCheckpoint(Epochwise, Checkpoint):
         trainer.fit_loop._iteration_based_training = lambda: False
         trainer.strategy.checkpoint_io = WholeFiles()
         self.agreement = self.agreement or Agreement()  # here, where the processes are connected
+        trainer.precision_plugin.convert_module(pl_module)  # Lightning does it only after it has loaded, and so rounded
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,7 +117,7 @@ class LastCheckpoint(Epochwise, Checkpoint):
                 logger.save()
             trainer.save_checkpoint(self.path)
         except OSError as error:
-            raise OSError(
+            raise NotSavedError(
                 f"cannot write to {self.path.parent} ({error.strerror}); of its checkpoints {self.kept}: make room "
                 "there, then give the same command again"
             ) from error

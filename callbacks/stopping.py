@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import subprocess
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytorch_lightning as pl
 
@@ -33,14 +33,9 @@ def stop(trainer: pl.Trainer, number: int, done: str) -> NoReturn:
 
     The first process says what is `done`.
     """
-    launcher: Any = trainer.strategy.launcher
-    started: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
-    children = [*started]
-    started.clear()  # Lightning's observer would kill this process when one of them ends with a status
-    trainer.strategy.barrier("stop")  # none of them ends before
     if trainer.is_global_zero:
         log.info(f"{signal.Signals(number).name}: {done}; the same command goes on")
-        for child in children:
+        for child in getattr(trainer.strategy.launcher, "procs", []):
             _wait(child)
         if number in REQUEUED and "SLURM_JOB_ID" in os.environ:
             _requeue()

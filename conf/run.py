@@ -103,7 +103,8 @@ def attempt(run: Run) -> Iterator[None]:
         reason = error.__context__ or error if isinstance(error, SystemExit) else error  # Lightning exits on Ctrl-C
         if (run.directory / CONFIG).is_file():
             with suppress(OSError):  # what cannot be written here is less than the error that is on its way
-                write_whole(run.directory / FAILURE, f"{type(reason).__name__}: {reason}\n")
+                notes = getattr(reason, "__notes__", [])
+                write_whole(run.directory / FAILURE, "\n".join([f"{type(reason).__name__}: {reason}", *notes]) + "\n")
         raise
     finally:
         with suppress(OSError):  # what could not be built leaves no directory

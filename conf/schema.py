@@ -51,6 +51,7 @@ class Train:
     logger: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
     label_smoothing: float = MISSING
+    lr_batch_size: int | None = MISSING
     gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING

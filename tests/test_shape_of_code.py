@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "sweeps": {"sweeps", "conf", "models"},
     "hydra_plugins": {"sweeps"},
     "data": {"data"},
-    "callbacks": {"callbacks", "models", "conf.identity", "conf.stop"},
+    "callbacks": {"callbacks", "models", "conf.identity", "conf.processes", "conf.stop"},
     "scripts": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "sweeps", "train"},
     "scripts/benchmarks": {"scripts.benchmarks", "conf", "models", "data", "callbacks", "train"},
     "scripts/published": {"scripts.published", "conf", "models"},
