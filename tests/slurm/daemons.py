@@ -121,13 +121,11 @@ def free_ports(number: int) -> list[int]:
 
 def end_all() -> None:
     """Kill every descendant of this process; as their reaper it is handed those whose parents have ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while found := descendants(os.getpid()):
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
         time.sleep(0.05)
 
 
@@ -147,6 +145,7 @@ def main() -> None:
     folder.chmod(0o755)  # munged insists that its socket can be reached
     try:
         start(folder)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # jobs that have ended are forgotten
         print(TOOLS["SLURM_CONF"], flush=True)
         for line in sys.stdin:
             daemon(folder, "slurmd", "-D", "-N", line.strip())
