@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from callbacks import record
-from conf import binding, stop
+from conf import stop
 from conf.launch import launch
-from conf.run import Run, attempt, claim, finished, plain_config, settle
+from conf.run import Run, attempt, begin, finished, settle
 from data import absent
 from models.run_directory import RESULT
+from sweeps.dry import dry_table
+from sweeps.job import run_job
 
 if TYPE_CHECKING:
     from models.build import Built
@@ -20,19 +22,17 @@ def main(config: DictConfig) -> None:
     """Run what `config` says, resume it where it stopped, or show the result where it is finished."""
     # Who leaves out the checkpoints has nothing to wait for.
     with stop.noting(config.stop_signals if "checkpoint" in config.callbacks else []):
-        unnamed = config.copy()
-        unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
-        binding.check(plain_config(unnamed))
         run = settle(config)
+        if config.dry:
+            print(dry_table({run.names["model"]: run}))
+            return
         result = finished(run)
         if result:
             print(f"{run.directory} is finished (code {result['git_sha']}); remove it to train again")
         else:
             absent.require(run.config["data"])
             with attempt(run):
-                result = train(run)
-            gc.unfreeze()
-            gc.collect()  # a job of a sweep must leave nothing behind, least of all its worker processes
+                result = finished(run) or train(run)  # another process may have finished it just now
         if result:
             print(record.beside_baseline(result, record.neighbours(run.directory, run.names["data"])))
             print(f"result: {run.directory / RESULT}")
@@ -55,35 +55,29 @@ def train(run: Run) -> record.Record | None:
 
 def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
-    import pytorch_lightning as pl
-    from hydra.utils import instantiate
-
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
     from callbacks.explained import explained
-    from callbacks.stopping import leave_to_us
+    from callbacks.trainer import make_trainer
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
     from models.training.penalty import gate_penalty
+    from models.training.rate import rate_for
 
     if config["channels_last"]:
         channels_last(built.net)
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
-    classifier = Classifier(built.net, config["optimizer"], config["scheduler"], penalty, label_smoothing=smoothing)
     identity, chosen = run.names | run.extension, config["callbacks"].values()
-    trainer: pl.Trainer = instantiate(
-        run.config["trainer"],
-        default_root_dir=str(run.directory),
-        logger=list(config["logger"].values()),
-        callbacks=all_callbacks(built, run.directory, identity, run.config, chosen),
-        _convert_="all",
-    )
-    leave_to_us(trainer)
+    callbacks = all_callbacks(built, run.directory, identity, run.config, chosen)
+    trainer = make_trainer(run.config["trainer"], run.directory, list(config["logger"].values()), callbacks)
     config["data"].require_processes(trainer.world_size)
+    images = config["data"].batch_size * trainer.accumulate_grad_batches
+    optimizer = rate_for(config["optimizer"], images, config["lr_batch_size"])
+    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, label_smoothing=smoothing)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-        claim(run)  # here, not before: what cannot be built leaves no directory
+        begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
     with explained(run.config, trainer.world_size):
@@ -93,4 +87,4 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
 
 
 if __name__ == "__main__":
-    launch(main, "train")
+    launch(main, "train", in_a_sweep=run_job)

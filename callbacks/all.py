@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from callbacks.complexity import Complexity
 from callbacks.gates import GateSparsity
 from callbacks.one_error import OneError
+from callbacks.processes import Processes
 from callbacks.result import Result
 from callbacks.throughput import Throughput
 from models.build import Built
@@ -24,6 +25,10 @@ def all_callbacks(
 
     `identity` and `config` are what result.json says of the run; `chosen` are the configuration's callbacks.
     """
-    gates, throughput = GateSparsity(built.cost), Throughput()
-    result = Result(run_dir, identity, config, built, gates, throughput)
-    return [Complexity(built), gates, throughput, *chosen, result, OneError()]
+    gates, throughput, processes = (
+        GateSparsity(built.cost),
+        Throughput(),
+        Processes(bool(config["trainer"].get("sync_batchnorm"))),
+    )
+    result = Result(run_dir, identity, config, built, gates, throughput, processes)
+    return [Complexity(built), gates, throughput, processes, *chosen, result, OneError()]

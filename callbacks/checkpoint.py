@@ -62,6 +62,7 @@ class LastCheckpoint(Epochwise, Checkpoint):
         trainer.fit_loop._iteration_based_training = lambda: False
         trainer.strategy.checkpoint_io = WholeFiles()
         self.agreement = self.agreement or Agreement()  # here, where the processes are connected
+        trainer.precision_plugin.convert_module(pl_module)  # Lightning does it only after it has loaded, and so rounded
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from callbacks import record
 from callbacks.figures import accuracy_figure, show
 from callbacks.gates import GateSparsity
+from callbacks.processes import Processes
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.training.epochwise import Epochwise
@@ -36,9 +37,10 @@ class Result(Epochwise, pl.Callback):
         built: Built,
         gates: GateSparsity,
         throughput: Throughput,
+        processes: Processes,
     ) -> None:
         self.run_dir, self.identity, self.config = run_dir, identity, config
-        self.built, self.gates, self.throughput = built, gates, throughput
+        self.built, self.gates, self.throughput, self.processes = built, gates, throughput, processes
         self.seconds_before, self.start = 0.0, perf_counter()
         self.val_top1: float | None = None
 
@@ -78,6 +80,7 @@ class Result(Epochwise, pl.Callback):
             "val_top1": self.val_top1,
             "train_images_per_second": self.throughput.images_per_second,
             "wall_seconds": self._wall_seconds(),
+            "processes": self.processes.counts,
             "gate_sparsity": report.zero_fraction if report else None,
             "git_sha": _git_sha(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -34,6 +34,7 @@ GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "
 ELSEWHERE |= {f"model.layer.{name}": "model/backbone=... or model/scope=..." for name in GEOMETRY}
 AT_LEAST = {  # where a library divides by less, or takes it for nothing in silence
     "seed": 0,
+    "lr_batch_size": 1,
     "data.batch_size": 1,
     "data.channels": 1,
     "data.crop_padding": 0,

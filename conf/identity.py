@@ -9,17 +9,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Where things are, how many processes read them, what is logged, shown or kept: no number depends on these.
+# Where things are, how many processes read them, what is logged, shown or kept: no number depends on these. And how
+# many processes train: a cluster gives other ones at each start, and a run goes on with what there is.
 NOT_PART = {
     "run_dir",
     "stop_signals",
+    "dry",
     "logger",
     "callbacks.progress",
     "callbacks.data_wait",
     "callbacks.checkpoint",
+    "callbacks.pruning",
     "data.root",
     "data.num_workers",
     "data.bad_share",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
     "trainer.log_every_n_steps",
     "trainer.num_sanity_val_steps",
     "trainer.enable_model_summary",

@@ -11,7 +11,13 @@ T = TypeVar("T")
 
 def together() -> bool:
     """Whether there are other processes."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+    return number_of_processes() > 1
+
+
+def number_of_processes() -> int:
+    """1 where there is no group of processes."""
+    available = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if available else 1
 
 
 def sum_over_processes(sums: Tensor) -> None:
@@ -24,7 +30,7 @@ def mean_over_processes(values: Tensor) -> None:
     """The mean of the floating-point `values` over all processes, in place; the same bits in each."""
     if together():
         torch.distributed.all_reduce(values)
-        values /= torch.distributed.get_world_size()
+        values /= number_of_processes()
 
 
 def share_from_first(tensors: Iterable[Tensor]) -> None:
@@ -34,10 +40,22 @@ def share_from_first(tensors: Iterable[Tensor]) -> None:
             torch.distributed.broadcast(tensor, 0)
 
 
+def gather_images(images: Tensor) -> Tensor:
+    """The `images` (N, C, H, W) of all processes, in the order in which one process would have them.
+
+    Each process has every world_size-th image of a step (data/loader.py), as many as each other one.
+    """
+    if not together():
+        return images
+    parts = [torch.empty_like(images) for _ in range(number_of_processes())]
+    torch.distributed.all_gather(parts, images)
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
 def gather(value: T) -> list[T]:
     """The `value` of each process, by rank, in all of them."""
     values = [value]
     if together():
-        values *= torch.distributed.get_world_size()
+        values *= number_of_processes()
         torch.distributed.all_gather_object(values, value)
     return values

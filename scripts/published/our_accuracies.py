@@ -16,7 +16,7 @@ from scripts.published.rows import Row
 
 RESULTS = Path(__file__).parents[2] / "results"
 # A recipe leaves these to whoever runs it, beside what does not identify a run at all.
-FREE = {f"trainer.{key}" for key in ("precision", "accelerator", "devices", "num_nodes", "strategy", "deterministic")}
+FREE = {f"trainer.{key}" for key in ("precision", "accelerator", "deterministic")}
 FREE |= {"seed", "channels_last", "compile"}
 
 

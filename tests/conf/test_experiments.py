@@ -95,3 +95,11 @@ def test_a_recipe_runs_from_end_to_end(tmp_path: Path) -> None:
     command = ["experiment=lccl/cifar10_resnet20", "data=fake", "data.batch_size=8", *short]
     processes.run("train.py", *command, status=0, RUN_ROOT=str(tmp_path / "runs"))
     assert [path.name for path in (tmp_path / "runs").glob("*/result.json")] == ["result.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "digits_sic"])
+def test_the_rate_is_meant_for_the_batch_of_the_recipe(plain, name: str) -> None:
+    config = plain(f"experiment={name}", "run_dir=here")
+    accumulated = config["trainer"].get("accumulate_grad_batches", 1)
+    assert config["lr_batch_size"] == config["data"]["batch_size"] * accumulated

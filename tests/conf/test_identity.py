@@ -28,12 +28,13 @@ PART = [
     "scheduler.warmup_epochs=1",
     "trainer.max_epochs=41",
     "trainer.precision=bf16-mixed",
-    "trainer.devices=2",
     "trainer.accelerator=cpu",
     "trainer.deterministic=true",
     "+trainer.accumulate_grad_batches=2",
     "+trainer.gradient_clip_val=1",
     "+trainer.limit_train_batches=3",
+    "+trainer.sync_batchnorm=true",
+    "lr_batch_size=64",
     "callbacks=ema",
     "seed=2",
     "label_smoothing=0.1",
@@ -57,6 +58,7 @@ NOT_PART = [
         "trainer.log_every_n_steps=1",
     ],
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
+    ["trainer=ddp", "trainer.devices=2", "+trainer.num_nodes=2"],
     ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]
 IMAGES = ["data=image_folder", "data.num_classes=5"]
