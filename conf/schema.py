@@ -6,6 +6,7 @@ What a group holds is checked against the signatures of what it names (conf/bind
 import re
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -134,8 +135,9 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make known to Hydra the schemas by name, the backbones as presets, and what conf/ calls `one_word`."""
+    """Make known to Hydra the schemas by name, the backbones as presets, and the functions that conf/ uses."""
     OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
+    OmegaConf.register_new_resolver("last_part", lambda path: Path(str(path)).name, replace=True)
     register_backbones()
     for name, schema in SCHEMAS.items():
         node = OmegaConf.structured(schema)
