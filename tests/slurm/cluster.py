@@ -69,6 +69,10 @@ class Cluster:
         """PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, ..."""
         return self.shown(job)["JobState"]
 
+    def queue(self) -> list[str]:
+        """The numbers of the jobs that wait or run, in order."""
+        return self.run("squeue", "--noheader", "--array", "--format=%i", "--sort=i").split()
+
     def shown(self, job: str) -> dict[str, str]:
         """What Slurm says of `job`: JobState, Restarts, ExitCode, ..."""
         words = self.run("scontrol", "-o", "show", "job", job).split()
