@@ -19,6 +19,7 @@ NOT_PART = {
     "callbacks.progress",
     "callbacks.data_wait",
     "callbacks.checkpoint",
+    "callbacks.pruning",
     "data.root",
     "data.num_workers",
     "data.bad_share",

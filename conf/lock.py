@@ -59,6 +59,13 @@ def locked(run_dir: Path) -> Iterator[None]:
         lease.release()
 
 
+@contextmanager
+def taking_turns(folder: Path) -> Iterator[None]:
+    """One process after the other, each for a moment."""
+    with SoftFileLease(folder / ".turn", lease_duration=LEASE, heartbeat_interval=HEARTBEAT):
+        yield
+
+
 def _lease(path: Path) -> SoftFileLease:
     return SoftFileLease(path, lease_duration=LEASE, heartbeat_interval=HEARTBEAT, on_compromise=_end_now)
 

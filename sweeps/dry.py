@@ -31,14 +31,14 @@ def dry_table(runs: Mapping[str, Run]) -> str:
 
 def _count(config: dict[str, Any]) -> tuple[str, str]:
     try:
-        cost = _built(config).cost
+        cost = built(config).cost
     except ValueError as refusal:
         return "refused", str(refusal)
     return f"{cost.params:,}", f"{cost.macs:,}"
 
 
-def _built(config: dict[str, Any]) -> "Built":
-    """The network on the meta device, which takes neither memory nor time to speak of."""
+def built(config: dict[str, Any]) -> "Built":
+    """The network of a run's plain configuration on the meta device; ValueError where there is no such network."""
     # Here, not at the top: a sweep itself needs no torch.
     import torch
     from hydra.utils import instantiate

@@ -26,7 +26,7 @@ def start(
 ) -> None:
     """Run the jobs of `combinations`, or list them where `config.dry` says so; exits where one is not finished."""
     log_to_stderr()
-    _require_one_process()
+    require_one_process()
     jobs = plan(combinations, compose)
     if config.dry:
         print(dry_table({job.label: job.run for job in jobs}))
@@ -56,7 +56,7 @@ def sweep(jobs: Sequence[Job], launch: Launch) -> int:
     return report(jobs)
 
 
-def _require_one_process() -> None:
+def require_one_process() -> None:
     """A sweep that torchrun or srun starts several times would run each job as often."""
     started = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
     if int(started) > 1:

@@ -43,7 +43,8 @@ def watching(jobs: Sequence[Job]) -> Iterator[None]:
 
 class _Watch:
     def __init__(self, jobs: Sequence[Job], on_terminal: bool) -> None:
-        self.names = {job: f"[{number}/{len(jobs)}] {job.label}" for number, job in enumerate(jobs, 1)}
+        total = len(jobs)
+        self.names = {job: f"[{number}/{total}] " * (total > 1) + job.label for number, job in enumerate(jobs, 1)}
         self.waiting, self.running = set(jobs), set[Job]()
         places = range(min(LINES, len(jobs)) if on_terminal else 0)
         self.bars = [tqdm(bar_format="{desc}", position=place, leave=False, file=sys.stderr) for place in places]

@@ -135,4 +135,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @functools.cache
 def _uses_processes(file: str) -> bool:
     text = (ROOT / file).read_text()
-    return "from tests import processes\n" in text or "from tests.resumption import " in text
+    uses = ("from tests import processes\n", "from tests.resumption import ", "from tests.fault_campaign import ")
+    return any(line in text for line in uses)

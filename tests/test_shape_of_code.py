@@ -14,7 +14,7 @@ FOLDERS = ("conf", "models", "data", "callbacks", "scripts", "sweeps", "hydra_pl
 MAY_IMPORT = {
     "train.py": {"conf", "models", "callbacks", "data.absent", "sweeps"},
     "conf": {"conf", "models.run_directory"},
-    "sweeps": {"sweeps", "conf", "models"},
+    "sweeps": {"sweeps", "conf", "models", "callbacks.pruning"},
     "hydra_plugins": {"sweeps"},
     "data": {"data"},
     "callbacks": {"callbacks", "models", "conf.identity", "conf.processes", "conf.stop"},
