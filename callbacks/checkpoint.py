@@ -115,7 +115,7 @@ class LastCheckpoint(Epochwise, Checkpoint):
         try:
             for logger in trainer.loggers:
                 logger.save()
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
         except OSError as error:
             raise NotSavedError(
                 f"cannot write to {self.path.parent} ({error.strerror}); of its checkpoints {self.kept}: make room "

@@ -76,6 +76,8 @@ def begin(run: Run) -> None:
             f"{run.directory} has {run.config['trainer']['max_epochs']} epochs now, {run.extended_from[-1]} before"
         )
     with _writing_to(run.directory):
+        for partial in run.directory.glob(".*.ckpt.*"):  # of a process that was killed while it wrote
+            partial.unlink(missing_ok=True)
         if result.is_file() and not finished(run):
             result.replace(result.with_stem(f"result_{run.extended_from[-1]}_epochs"))
         write_whole(run.directory / CONFIG, json.dumps(run.config | run.extension, indent=1) + "\n")

@@ -25,7 +25,7 @@ from tests import processes
 from tests.faults import FAULTS, Outcome, Training
 from tests.resumption import differing
 
-INTERVAL = 0.5  # seconds between checkpoints
+INTERVAL = 2.0  # seconds between checkpoints
 DIGITS = ["model=resnet20", "model.backbone.depth=8", "data=digits", "data.batch_size=128", "trainer.max_epochs=3"]
 DROPOUT = [*DIGITS, "model/backbone=wrn28_10", "model.backbone.depth=10", "model.backbone.widen_factor=1"]
 SHARDS = ["model=resnet20", "model.backbone.depth=8", "data=imagenet_shards", "data.num_classes=6"]

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from conf import schema
 from conf.run import Run, attempt, begin, finished, settle
+from conf.stop import Stopped
 from tests.conftest import ROOT
 
 
@@ -123,6 +124,36 @@ def test_a_failed_run_says_so_in_its_directory_until_it_is_tried_again(tmp_path:
     assert (tmp_path / "run" / "failed.txt").read_text() == "ValueError: the loss is nan\n"
     keep(run)
     assert not (tmp_path / "run" / "failed.txt").exists()
+
+
+def test_a_run_that_was_stopped_has_not_failed_and_notes_are_kept(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    with pytest.raises(Stopped), attempt(run):
+        raise Stopped
+    assert not (run.directory / "failed.txt").exists()
+    error = ValueError("short")
+    error.add_note("and long")
+    with pytest.raises(ValueError, match="short"), attempt(run):
+        raise error
+    assert (run.directory / "failed.txt").read_text() == "ValueError: short\nand long\n"
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    for name in (".last.ckpt.71", ".previous.ckpt.8", "previous.ckpt"):
+        (run.directory / name).touch()
+    keep(run)
+    assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "previous.ckpt"]
+
+
+def test_another_run_may_not_take_the_place_of_one_that_has_only_the_checkpoint_before(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    (run.directory / "previous.ckpt").touch()
+    with pytest.raises(ValueError, match="holds a run with another configuration"):
+        settled(f"run_dir={tmp_path / 'run'}", "seed=5")
 
 
 def test_an_unwritable_directory_is_explained(tmp_path: Path) -> None:
