@@ -13,10 +13,13 @@ from typing import Any
 # many processes train: a cluster gives other ones at each start, and a run goes on with what there is.
 NOT_PART = {
     "run_dir",
+    "stop_signals",
+    "dry",
     "logger",
     "callbacks.progress",
     "callbacks.data_wait",
     "callbacks.checkpoint",
+    "callbacks.pruning",
     "data.root",
     "data.num_workers",
     "data.bad_share",

@@ -12,34 +12,46 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from conf import schema
-from conf.logs import log_to_stderr
+from conf.lock import RunningElsewhereError
+from conf.logs import is_first_process, log_to_stderr
+from conf.stop import STOPPED
 
 FOLDER = Path(__file__).parent
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
+def launch(
+    task: Callable[[DictConfig], object], config_name: str, in_a_sweep: Callable[[DictConfig], object] | None = None
+) -> None:
     """Run `task` on the configuration `config_name` composed with the command line's overrides; log to stderr.
 
+    With -m, `in_a_sweep` is run on the configuration of each job instead, if it is given.
     Users' mistakes (ValueError, OSError and what Hydra refuses) are printed without a traceback and
-    end the process with status 1; HYDRA_FULL_ERROR=1 shows the traceback.
+    end the process with status 1, or 75 where another process trains the run; HYDRA_FULL_ERROR=1 shows the traceback.
     """
     schema.register()
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing its own way
 
+    is_composed = False
+
     def checked(config: DictConfig) -> object:
+        nonlocal is_composed
         log_to_stderr()
         _refuse_unknown_keys(config)
+        is_composed = True
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # not for the processes that the task starts
+        chosen = in_a_sweep if in_a_sweep and HydraConfig.get().mode == RunMode.MULTIRUN else task
         try:
-            return task(config)
+            return chosen(config)
         finally:
             os.environ[FULL_ERROR] = "1"
 
@@ -48,7 +60,9 @@ def launch(task: Callable[[DictConfig], object], config_name: str) -> None:
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
             raise
-        _stop(explain(error))
+        if not is_composed and not is_first_process():
+            sys.exit(1)  # srun and torchrun give all processes the same words, and the first one says what is wrong
+        _stop(explain(error), STOPPED if isinstance(error, RunningElsewhereError) else 1)
 
 
 def explain(error: BaseException) -> str:
@@ -110,5 +124,6 @@ def _refuse_unknown_keys(config: DictConfig, path: str = "") -> None:
             _refuse_unknown_keys(config[key], f"{path}{key}.")
 
 
-def _stop(message: str) -> NoReturn:
-    sys.exit(f"error: {message}\n(the traceback: {FULL_ERROR}=1)")
+def _stop(message: str, status: int) -> NoReturn:
+    print(f"error: {message}\n(the traceback: {FULL_ERROR}=1)", file=sys.stderr)
+    sys.exit(status)

@@ -4,7 +4,13 @@ import logging
 import os
 import warnings
 
-CHATTY = ("pytorch_lightning", "lightning_fabric", "matplotlib")  # libraries that tell more than one wants to know
+CHATTY = (
+    "pytorch_lightning",
+    "lightning_fabric",
+    "matplotlib",
+    "hydra",
+    "hydra_plugins",
+)  # libraries that tell more than one wants to know
 
 
 def is_first_process() -> bool:

@@ -1,20 +1,23 @@
-"""A run and its directory: found again by the same command, claimed, finished, or given more epochs."""
+"""A run and its directory: found again by the same command, owned by one process, finished, or given more epochs."""
 
 import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from conf import binding
 from conf.identity import differences, identifying
+from conf.lock import RunningElsewhereError, locked
 from conf.logs import is_first_process
 from conf.run_name import directory_name, run_names
-from models.run_directory import CHECKPOINT, CONFIG, FAILURE, RESULT, read, write_whole
+from conf.stop import Stopped
+from models.run_directory import CHECKPOINT, CONFIG, FAILURE, PREVIOUS, RESULT, read, write_whole
 
 log = logging.getLogger(__name__)
 EPOCHS = "trainer.max_epochs"
@@ -40,7 +43,13 @@ class Run:
 
 
 def settle(config: DictConfig) -> Run:
-    """Name the run and fill in `run_dir` where it is null; ValueError where that directory holds another run's work."""
+    """Check `config`, name the run and fill in `run_dir` where it is null.
+
+    ValueError where the configuration is wrong, or where that directory holds another run's work.
+    """
+    unnamed = config.copy()
+    unnamed.run_dir = "runs" if config.run_dir is None else config.run_dir  # any path, until the run has a name
+    binding.check(plain_config(unnamed))
     plain = plain_config(config)
     names = run_names(plain)
     if config.run_dir is None:
@@ -56,8 +65,8 @@ def finished(run: Run) -> dict[str, Any] | None:
     return result if result and not differences(identifying(result["config"]), identifying(run.config)) else None
 
 
-def claim(run: Run) -> None:
-    """Make the run's directory and keep its configuration there; OSError where that cannot be written.
+def begin(run: Run) -> None:
+    """Keep the configuration in the run's directory; OSError where that cannot be written.
 
     The result of a run that is to be extended is set aside as result_<epochs>_epochs.json.
     """
@@ -66,41 +75,67 @@ def claim(run: Run) -> None:
         log.info(
             f"{run.directory} has {run.config['trainer']['max_epochs']} epochs now, {run.extended_from[-1]} before"
         )
-    try:
-        run.directory.mkdir(parents=True, exist_ok=True)
+    with _writing_to(run.directory):
+        for partial in run.directory.glob(".*.ckpt.*"):  # of a process that was killed while it wrote
+            partial.unlink(missing_ok=True)
         if result.is_file() and not finished(run):
             result.replace(result.with_stem(f"result_{run.extended_from[-1]}_epochs"))
         write_whole(run.directory / CONFIG, json.dumps(run.config | run.extension, indent=1) + "\n")
         (run.directory / FAILURE).unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write to run_dir {run.directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
 
 
 @contextmanager
 def attempt(run: Run) -> Iterator[None]:
-    """Where the run ends before it is complete, its directory says why, if it has come to one."""
-    try:
+    """Own the run's directory; where the run ends before it is complete, the directory says why, if it came to one.
+
+    RunningElsewhereError where another process owns it, OSError where it cannot be written.
+    """
+    if not is_first_process():
         yield
+        return
+    try:
+        with ExitStack() as owned:
+            with _writing_to(run.directory):
+                run.directory.mkdir(parents=True, exist_ok=True)
+                owned.enter_context(locked(run.directory))
+            yield
+    except (RunningElsewhereError, Stopped):
+        raise
     except BaseException as error:
         reason = error.__context__ or error if isinstance(error, SystemExit) else error  # Lightning exits on Ctrl-C
-        if is_first_process() and (run.directory / CONFIG).is_file():
+        if (run.directory / CONFIG).is_file():
             with suppress(OSError):  # what cannot be written here is less than the error that is on its way
-                write_whole(run.directory / FAILURE, f"{type(reason).__name__}: {reason}\n")
+                notes = getattr(reason, "__notes__", [])
+                write_whole(run.directory / FAILURE, "\n".join([f"{type(reason).__name__}: {reason}", *notes]) + "\n")
         raise
+    finally:
+        with suppress(OSError):  # what could not be built leaves no directory
+            run.directory.rmdir()
+
+
+@contextmanager
+def _writing_to(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except RunningElsewhereError:
+        raise
+    except OSError as error:
+        raise OSError(f"cannot write to run_dir {directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
 
 
 def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:
     """What `extended_from` becomes, by what `directory` holds; ValueError where that is another run's work."""
-    checkpoint, result = directory / CHECKPOINT, read(directory / RESULT)
+    result = read(directory / RESULT)
+    goes_on = any((directory / checkpoint).is_file() for checkpoint in (CHECKPOINT, PREVIOUS))
     kept = result or read(directory / CONFIG)
-    if not kept or not (checkpoint.is_file() or result):
+    if not kept or not (goes_on or result):
         return []
     before = kept.pop(EXTENDED, [])
     changed = differences(identifying(result["config"] if result else kept), identifying(config))
     if not changed:
         return before
     old, new = changed.get(EPOCHS, (0, 0))
-    if changed.keys() == {EPOCHS} and checkpoint.is_file() and 0 < old < new:
+    if changed.keys() == {EPOCHS} and goes_on and 0 < old < new:
         return [*before, old]
     listed = ", ".join(f"{key}={one} there and {other} here" for key, (one, other) in changed.items())
     raise ValueError(

@@ -6,6 +6,7 @@ processes of a run and all the jobs of a sweep. What the hash is taken over, con
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,17 @@ def network_names(plain: dict[str, Any]) -> dict[str, str]:
     A preset is called by its name only where it is used as it stands: other parts, and values other than those of the
     parts' own files, become part of the name.
     """
-    chosen = {group: str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}
+    hydra = HydraConfig.get()
+    chosen, config = {group: str(choice) for group, choice in hydra.runtime.choices.items()}, str(hydra.job.config_name)
     backbone, layer, scope = parts = [chosen[f"model/{part}"] for part in PARTS]
-    name, usual = chosen["model"], _usual(chosen["model"])
+    name, usual = chosen["model"], _usual(config, chosen["model"])
     if backbone in ANY_NETWORK:
         backbone = plain["model"]["backbone"]["name"]
     if parts != usual.parts:
         # The reference needs some preset to start from: one that sets no values of its own.
-        usual = _usual("resnet20", *(f"model/{part}={choice}" for part, choice in zip(PARTS, parts, strict=True)))
+        usual = _usual(
+            config, "resnet20", *(f"model/{part}={choice}" for part, choice in zip(PARTS, parts, strict=True))
+        )
         name = "_".join([backbone, *([layer] if layer != "conv" else []), *([scope] if scope != "spatial" else [])])
     changed = differences(flatten(plain["model"]), usual.values)
     if chosen["model/backbone"] in ANY_NETWORK:
@@ -57,9 +61,10 @@ class _Usual:
     values: dict[str, Any]
 
 
-def _usual(preset: str, *parts: str) -> _Usual:
+@cache
+def _usual(config_name: str, preset: str, *parts: str) -> _Usual:
     """A preset, perhaps with other parts, composed without any further override."""
-    config = compose(HydraConfig.get().job.config_name, [f"model={preset}", *parts], return_hydra_config=True)
+    config = compose(config_name, [f"model={preset}", *parts], return_hydra_config=True)
     choices = config.hydra.runtime.choices
     model: Any = OmegaConf.to_container(config.model, resolve=True)
     return _Usual([str(choices[f"model/{part}"]) for part in PARTS], flatten(model))

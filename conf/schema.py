@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from hydra.core.plugins import Plugins
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from conf.presets import register_backbones
 
@@ -54,7 +55,9 @@ class Train:
     gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING
+    stop_signals: list[str] = MISSING
     run_dir: str | None = MISSING
+    dry: bool = MISSING
 
 
 class Format(Enum):
@@ -124,6 +127,14 @@ class CheckData:
     format: Format = MISSING
 
 
+@dataclass
+class Runs:
+    """python scripts/runs.py"""
+
+    folder: str = MISSING
+    format: Format = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -131,14 +142,17 @@ SCHEMAS = {
     "benchmark": Benchmark,
     "make_shards": MakeShards,
     "check_data": CheckData,
+    "runs": Runs,
 }
 
 
 def register() -> None:
     """Make known to Hydra the schemas by name, the backbones as presets, and the functions that conf/ uses."""
     OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
+    OmegaConf.register_new_resolver("processes", _processes, replace=True)
     OmegaConf.register_new_resolver("last_part", lambda path: Path(str(path)).name, replace=True)
     register_backbones()
+    _leave_launchers_to_us()
     for name, schema in SCHEMAS.items():
         node = OmegaConf.structured(schema)
         _open_groups(node)
@@ -159,3 +173,18 @@ def _open_groups(node: DictConfig) -> None:
 def _one_word(path: str | None) -> str:
     """`path` as a name without separators, of at most 128 characters."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", str(path)).strip("-")[-128:]
+
+
+def _leave_launchers_to_us() -> None:
+    """Hydra would take what the packages of launchers bring for the schemas of our files of the same names."""
+    Plugins.instance()  # it is now that they bring it
+    theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (Path(__file__).parent / "hydra" / "launcher").glob("*.yaml"):
+        theirs.pop(path.name, None)
+
+
+def _processes(devices: Any) -> int:
+    """How many processes `trainer.devices` are on a node; where it takes what there is, a job is given one device."""
+    if isinstance(devices, ListConfig):
+        return len(devices)
+    return devices if isinstance(devices, int) and devices > 0 else 1

@@ -90,6 +90,11 @@ class ImageData(DataModule):
         assert self.sets is not None
         return TrainingSamples(self.sets.train, self.train_index, self.training_crop, seed)
 
+    def name_of(self, position: int) -> str:
+        """Its file."""
+        assert self.sets is not None
+        return self.sets.train.name(int(self.train_index[position]))
+
     def val_dataloader(self) -> Loader:
         assert self.sets is not None
         return self._eval_loader(EvalSamples(self.sets.train, self.val_index, self.eval_crop), "val")
@@ -155,6 +160,10 @@ class ImageData(DataModule):
         """End the workers of what was fitted or tested."""
         for decoded in self.open:
             decoded.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Where a run ends early, too."""
+        self.teardown("")
 
     @property
     def workers(self) -> int:

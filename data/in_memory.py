@@ -93,6 +93,10 @@ class InMemoryData(DataModule):
         fetch = self._fetch(*self._train(self.train_index), self.seed)
         return self.train_loader(len(self.train_index), fetch, advice=ADVICE)
 
+    def name_of(self, position: int) -> str:
+        """Its index in the training set."""
+        return str(int(self.train_index[position]))
+
     def val_dataloader(self) -> Loader:
         return self.eval_loader(len(self.val_index), self._fetch(*self._train(self.val_index), None))
 

@@ -85,6 +85,16 @@ class DataModule(pl.LightningDataModule):
         number = min(-(-num_images // self.batch_size), int(trainer.num_training_batches))
         return loader.fetch(loader.indices(epoch)[:number], epoch)
 
+    def names_of_batch(self, number: int) -> list[str]:
+        """The images of this process's training batch of this `number` in the epoch at hand."""
+        loader = self.trainer.train_dataloader if self.trainer else None
+        assert isinstance(loader, Loader)
+        return [self.name_of(position) for position in loader.indices(loader.epoch())[number].tolist()]
+
+    def name_of(self, position: int) -> str:
+        """What to call the training image at this `position` among those that are not held out."""
+        raise NotImplementedError
+
     def train_dataloader(self) -> Loader:
         raise NotImplementedError
 

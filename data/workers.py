@@ -1,6 +1,8 @@
 """Worker processes that read and decode batches of images."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from data.loader import Batch
 from data.samples import NONE, EvalSamples, Request, TrainingSamples, read
 
 Samples = TrainingSamples | EvalSamples
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class DecodedBatches:
@@ -39,7 +42,9 @@ class DecodedBatches:
     def __call__(self, batches: Sequence[Tensor], epoch: int) -> Iterator[Batch]:
         pixels = self.size(epoch)
         self.plan[:] = [[Request(position, epoch, pixels) for position in batch.tolist()] for batch in batches]
-        for images, labels, replaced in self.loader:
+        with _signals_held():
+            decoded = iter(self.loader)  # starts the workers, unless they are there
+        for images, labels, replaced in decoded:
             if (replaced != NONE).any():
                 self.bad.add(_explain(self.samples, replaced[replaced != NONE].tolist()))
                 images, labels = images[labels != NONE], labels[labels != NONE]
@@ -55,6 +60,19 @@ class DecodedBatches:
         if workers is not None:
             workers._shutdown_workers()  # PyTorch has no public name for it
             self.loader._iterator = None
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Processes that are started inside never see the signals that ask a run to stop: its own processes end them.
+
+    Ctrl-C reaches all processes of a terminal, and Slurm's signals all of a job.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _explain(samples: Samples, positions: list[int]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .build import Input, build
-from .run_directory import CHECKPOINT, CONFIG, RESULT, read
+from .run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT, read
 
 LAYOUT = 3  # version of a checkpoint's content; a checkpoint with another number, or none, is of other code
 INPUT = ("num_classes", "input_size", "channels")  # what a data set says of a network's input
@@ -46,7 +46,10 @@ def load_run(run_dir: str | Path) -> LoadedRun:
     config = _config(directory)
     checkpoint = directory / CHECKPOINT
     if not checkpoint.is_file():
-        raise ValueError(f"{directory} has no {CHECKPOINT}, the file of a run's weights; copy it there from the run")
+        other = f" ({PREVIOUS} is there: its copy would do)" if (directory / PREVIOUS).is_file() else ""
+        raise ValueError(
+            f"{directory} has no {CHECKPOINT}, the file of a run's weights; copy it there from the run{other}"
+        )
     advice = "load a run that this version of the code trained"
     saved = read_checkpoint(checkpoint, advice)["state_dict"]
     images = Input(*(config["data"][name] for name in INPUT))

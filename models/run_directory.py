@@ -7,15 +7,41 @@ from typing import Any
 
 CONFIG = "config.json"  # the resolved configuration
 CHECKPOINT = "last.ckpt"  # where the same command goes on
+PREVIOUS = "previous.ckpt"  # the one before it, for where it is damaged
 RESULT = "result.json"  # there once the run is complete
 FAILURE = "failed.txt"  # why the last attempt ended, where it did not complete
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `path` so that whoever reads it, also after a crash, finds the old text or the new one, never a part."""
+def write_whole(path: Path, content: str | bytes | memoryview, before: Path | None = None) -> None:
+    """Write `path` so that whoever reads it, also after a crash, finds the old content or the new one, never a part.
+
+    What `path` was is kept as the file `before`, where that is given. The new content lies beside `path` and on the
+    disk before anything is renamed; where it does not fit, OSError, and all is as it was.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if before and path.is_file():
+            _keep_as(before, path)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _keep_as(kept: Path, path: Path) -> None:
+    """Give the file `path` a second name, in place of the file that has it; `path` stays where links are possible."""
+    link = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        link.hardlink_to(path)
+    except OSError:  # not on every file system
+        path.replace(kept)
+    else:
+        link.replace(kept)
+    finally:
+        link.unlink(missing_ok=True)  # it stays where both names already were one file
 
 
 def read(path: Path) -> dict[str, Any] | None:

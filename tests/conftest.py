@@ -117,11 +117,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Files that use tests/processes.py go to one worker, so that there is one fork server; other tests to any."""
+    """Files that use tests/processes.py, and those of tests/slurm, each go to one worker; other tests to any.
+
+    So there is one fork server and one cluster.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneServer(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/slurm/"):
+                return "slurm"
             return "processes" if _uses_processes(nodeid.partition("::")[0]) else nodeid
 
     return OneServer(config, log)
@@ -129,4 +134,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @functools.cache
 def _uses_processes(file: str) -> bool:
-    return "from tests import processes\n" in (ROOT / file).read_text()
+    text = (ROOT / file).read_text()
+    uses = ("from tests import processes\n", "from tests.resumption import ", "from tests.fault_campaign import ")
+    return any(line in text for line in uses)

@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from conf.stop import STOPPED
 from tests.conftest import ROOT
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -67,17 +68,22 @@ def run(script: str | Path, *arguments: str, status: int | None = None, **enviro
     return done
 
 
-def run_ranks(number: int, script: str | Path, *arguments: str, **environment: str) -> list[Done]:
-    """As many processes as there are ranks, started as torchrun does; where the first one fails, the others are killed.
+def start_ranks(number: int, script: str | Path, *arguments: str, **environment: str) -> list[Command]:
+    """As many processes as there are ranks, started as torchrun does.
 
     Ranks that Lightning starts itself would be new processes, with five seconds of imports in each.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     shared = {**environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(number)}
-    started = [Command(script, *arguments, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(number)]
+    return [Command(script, *arguments, **shared, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(number)]
+
+
+def run_ranks(number: int, script: str | Path, *arguments: str, **environment: str) -> list[Done]:
+    """`start_ranks` from start to end; where the first one fails, the others are killed."""
+    started = start_ranks(number, script, *arguments, **environment)
     first = started[0].end()
-    if first.returncode:
+    if first.returncode not in (0, STOPPED):
         for command in started[1:]:
             command.process.kill()
     return [first, *(command.end() for command in started[1:])]

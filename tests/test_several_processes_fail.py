@@ -76,3 +76,15 @@ def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("error: the second process fails") == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_is_killed_ends_all(tmp_path: Path) -> None:
+    """It cannot say why; Lightning's own observer would have killed the first process, which does."""
+    script = tmp_path / "killed.py"
+    killed = 'raise ValueError("the second process fails")', "import os; os.kill(os.getpid(), 9)"
+    script.write_text(PATIENT.format(root=str(ROOT), patience=120.0, only_the_second=True).replace(*killed))
+    done = train(tmp_path / "run", *TWO, script=script)
+    assert done.returncode == 1
+    assert "error: process 1 was killed by SIGKILL; the same command goes on from the last checkpoint" in done.stderr
+    assert "process 1 was killed" in (tmp_path / "run" / "failed.txt").read_text()
+    assert "Traceback" not in done.stderr

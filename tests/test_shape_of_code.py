@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("conf", "models", "data", "callbacks", "scripts")
+FOLDERS = ("conf", "models", "data", "callbacks", "scripts", "sweeps", "hydra_plugins")
 # What each place may import of this project. The longest prefix of a file's name decides; a folder names itself
 # where its files may import each other.
 MAY_IMPORT = {
-    "train.py": {"conf", "models", "callbacks", "data.absent"},
+    "train.py": {"conf", "models", "callbacks", "data.absent", "sweeps"},
     "conf": {"conf", "models.run_directory"},
+    "sweeps": {"sweeps", "conf", "models", "callbacks.pruning"},
+    "hydra_plugins": {"sweeps"},
     "data": {"data"},
-    "callbacks": {"callbacks", "models", "conf.identity"},
-    "scripts": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "train"},
+    "callbacks": {"callbacks", "models", "conf.identity", "conf.processes", "conf.stop"},
+    "scripts": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "sweeps", "train"},
     "scripts/benchmarks": {"scripts.benchmarks", "conf", "models", "data", "callbacks", "train"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.

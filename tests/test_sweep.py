@@ -1,28 +1,109 @@
-"""Jobs of one process after each other: a run each, none leaves anything behind, and each of them is heard."""
+"""Sweeps: each job once and in a process of its own, whatever is killed, and whoever else runs the same sweep."""
 
-import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from scripts.benchmarks.photographs import write_photographs
 from tests import processes
 
 pytestmark = pytest.mark.slow
+TINY = ["data=digits", "model.backbone.depth=8", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
 
 
-def test_jobs_of_a_sweep_are_runs_that_leave_nothing_behind_and_all_are_heard(tmp_path: Path) -> None:
-    write_photographs(tmp_path / "images", 40, 20, (64, 48))
-    (next((tmp_path / "images" / "val").glob("*/*"))).write_text("no image")  # for a warning
-    jobs = ["-m", "model=resnet20,resnet20_sic,resnet20_lccl", "model.backbone.depth=8", "trainer.max_epochs=1"]
-    data = ["data=image_folder", f"data.root={tmp_path / 'images'}", "data.num_classes=6", "data.input_size=32"]
-    data += ["data.batch_size=10", "data.num_workers=2", "data.bad_share=0.5", "trainer.accelerator=cpu"]
-    done = processes.run("tests/train_watched.py", *jobs, *data, status=0, RUN_ROOT=str(tmp_path / "runs"))
-    assert re.findall(r"held: (\d+) child processes, (\d+) parts of runs", done.stdout) == [("0", "0")] * 3
-    for line in ("convolutions", "epoch 1/1", "cannot read"):
-        assert done.stderr.count(line) == 3, line
-    records = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/result.json")]
-    assert {record["layer"] for record in records} == {"conv", "sic", "lccl"}
-    # The second run finds its trained baseline beside it.
-    assert "baseline not trained" not in done.stdout.split("result:")[1]
+def sweep(root: Path, *overrides: str) -> processes.Command:
+    """`train.py -m` with these overrides, started; its runs are in `root`."""
+    return processes.Command("train.py", "-m", *TINY, *overrides, RUN_ROOT=str(root))
+
+
+def starts(root: Path) -> dict[str, int]:
+    """How often each run was started."""
+    return {path.parent.name: path.read_text().count("$ python train.py") for path in root.glob("*/log.txt")}
+
+
+def results(root: Path) -> dict[Path, float]:
+    """When each result was written."""
+    return {path: path.stat().st_mtime for path in root.glob("*/result.json")}
+
+
+def until(condition, seconds: float = 120) -> None:
+    """Wait for it; AssertionError where it takes longer."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_killed_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    grid = ["model=resnet20", "seed=1,2,3"]
+    killed = sweep(tmp_path, *grid)
+    until(lambda: len(starts(tmp_path)) == 2)  # the first job is finished, the second one has started
+    assert killed.process.pid
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.end()
+    before = results(tmp_path)
+    assert len(before) == 1
+    done = sweep(tmp_path, *grid).end()
+    assert done.returncode == 0, done.stderr
+    assert "3 jobs, 1 of them finished before" in done.stderr
+    after = results(tmp_path)
+    assert len(after) == 3
+    assert before.items() <= after.items()  # what was finished is as it was
+    assert sorted(starts(tmp_path).values()) == [1, 1, 2]  # only the job that was killed was started again
+    assert re.findall(r"^(resnet20\S*) +(\d) .* \+/- ", done.stdout, re.M) == [("resnet20_backbone.depth8", "3")]
+    again = sweep(tmp_path, *grid).end()
+    assert again.stdout == done.stdout
+    assert results(tmp_path) == after
+
+
+def test_two_sweeps_at_once_share_the_jobs(tmp_path: Path) -> None:
+    grid = ["model=resnet20", "seed=1,2"]
+    one, other = (sweep(tmp_path, *grid) for _ in range(2))
+    ends = one.end(), other.end()
+    assert len(results(tmp_path)) == 2
+    assert [path.read_text().count("epoch 1/1  loss") for path in tmp_path.glob("*/log.txt")] == [1, 1]
+    # Each of them either saw everything finished or says what the other one still trains.
+    assert all(end.returncode == 0 or (end.returncode == 75 and "running: seed=" in end.stderr) for end in ends)
+    assert 0 in {end.returncode for end in ends}
+
+
+def test_a_failed_job_is_told_and_does_not_end_the_sweep(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "model=resnet20", "optimizer.lr=1e30,0.1").end()
+    assert done.returncode == 1
+    assert len(results(tmp_path)) == 1
+    (told,) = re.findall(r"^failed: (.*)$", done.stderr, re.MULTILINE)
+    assert re.match(r"optimizer.lr=1e\+30: the training loss is nan .*; lower optimizer.lr .* \(.*lr.*|.*\)", told)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_that_is_asked_to_stop_saves_and_starts_nothing_more(tmp_path: Path) -> None:
+    command = sweep(tmp_path, "model=resnet20", "seed=1,2", "trainer.max_epochs=1000")
+    until(lambda: any(tmp_path.glob("*/last.ckpt")))
+    assert command.process.pid
+    os.kill(command.process.pid, signal.SIGTERM)
+    done = command.end()
+    assert done.returncode == 75, done.stderr
+    assert "stopped: seed=1: the same command goes on" in done.stderr
+    assert "not started: seed=2" in done.stderr
+    (log,) = tmp_path.glob("*/log.txt")
+    assert "SIGTERM: saved at step" in log.read_text()
+    assert log.read_text().endswith("exit status 75\n")
+
+
+def test_a_sweep_lists_its_jobs(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "model=resnet20,resnet20_sic", "dry=true").end()
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert re.match(rf"model=resnet20 +not started +{tmp_path}/resnet20_\S+ +75,002 +2,986,624$", lines[1])
+    assert not any(tmp_path.iterdir())
+    alone = processes.run("train.py", *TINY, "model=resnet20", "dry=true", RUN_ROOT=str(tmp_path), status=0)
+    assert "75,002" in alone.stdout
+
+
+def test_a_sweep_is_not_started_as_several_processes(tmp_path: Path) -> None:
+    done = processes.run("train.py", "-m", *TINY, "seed=1,2", status=1, WORLD_SIZE="2", RUN_ROOT=str(tmp_path))
+    assert "error: a sweep (-m) was started as 2 processes; start it once, without torchrun or srun" in done.stderr

@@ -124,7 +124,7 @@ def test_a_failure_is_one_message(tmp_path: Path, arguments: list[str], message:
 
 def test_a_diverging_run_keeps_its_finished_epochs(tmp_path: Path) -> None:
     options = ["scheduler=multistep", "scheduler.milestones=[1]", "scheduler.gamma=1e12", "trainer.max_epochs=2"]
-    options += ["data.batch_size=128", "callbacks.checkpoint.every_steps=1"]
+    options += ["data.batch_size=128", "callbacks.checkpoint.every_minutes=0"]
     done = train(*options, f"run_dir={tmp_path / 'run'}", status=1)
     assert "in epoch 2, step 1" in done.stderr
     assert "finished epochs are kept in run_dir/last.ckpt" in done.stderr

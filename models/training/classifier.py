@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..run_directory import CHECKPOINT
+from .divergence import divergence
 from .epochwise import Epochwise
 from .first_batch import initialise_from
 from .param_groups import param_groups
 from .penalty import GatePenalty
-from .processes import mean_over_processes, share_from_first
+from .processes import mean_over_processes, share_from_first, sum_over_processes
 from .sharding import shard
 from .tally import Tally
 
@@ -86,14 +86,12 @@ class Classifier(Epochwise, pl.LightningModule):
             self._stop_diverging(f"the training loss is {loss}")
 
     def _stop_diverging(self, what: str) -> NoReturn:
-        kept = f" (finished epochs are kept in run_dir/{CHECKPOINT})" if self.current_epoch else ""
-        raise ValueError(
-            f"{what} in epoch {self.current_epoch + 1}, step {self.global_step}; lower "
-            f"optimizer.lr or lengthen scheduler.warmup_epochs{kept}"
-        )
+        raise divergence(what, self, self.train_tally, self.steps_per_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if not all(weights.isfinite().all() for weights in self.parameters()):
+        lost = torch.stack([weights.isfinite().all().logical_not() for weights in self.parameters()]).sum()
+        sum_over_processes(lost)  # so that all of them stop where one has no numbers
+        if lost:
             self._stop_diverging("the weights are no numbers")
         checkpoint["train_sums"] = [tally.sums() for tally in (self.train_tally, self.penalty_tally)]
 
@@ -102,8 +100,9 @@ class Classifier(Epochwise, pl.LightningModule):
             tally.load(sums)
 
     def on_train_epoch_end(self) -> None:
-        totals = self.train_tally.close()
+        totals = self.train_tally.totals()
         self._require_number(totals["loss"])  # before the checkpoint of this epoch is written
+        self.train_tally.clear()
         values = {"train/loss": totals["loss"], "train/top1": totals["top1"]}
         if self.penalty:
             values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
@@ -145,7 +144,8 @@ class Classifier(Epochwise, pl.LightningModule):
             for group in optimizer.param_groups:
                 group["fused"] = False  # PyTorch has no fused SGD for weights that are shared out
         # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
-        self.schedule = self.make_scheduler(optimizer, *self._num_steps())
+        num_steps, self.steps_per_epoch = self._num_steps()
+        self.schedule = self.make_scheduler(optimizer, num_steps, self.steps_per_epoch)
         return optimizer
 
     def _num_steps(self) -> tuple[int, int]:

@@ -29,10 +29,25 @@ class Tally:
         self._batches.append((len(labels), loss.detach(), hits))
 
     def close(self) -> dict[str, float]:
-        """Return the mean loss and e.g. top1 in percent, over all processes, and start again from nothing."""
-        num, total, *right = self.sums()
+        """As `totals`, and start again from nothing."""
+        totals = self.totals()
+        self.clear()
+        return totals
+
+    def clear(self) -> None:
         self.load([0.0] * (2 + len(self.top)))
+
+    def totals(self) -> dict[str, float]:
+        """Return the mean loss and e.g. top1 in percent, over all processes, each of which must call this."""
+        num, total, *right = self.sums()
         return {"loss": total / num} | {f"top{rank}": 100 * n / num for rank, n in zip(self.top, right, strict=True)}
+
+    def batches_since_no_number(self) -> int | None:
+        """How many batches came after the first here whose loss was no finite number; None where there was none."""
+        for number, (_, loss, _) in enumerate(self._batches, 1):
+            if not loss.isfinite():
+                return len(self._batches) - number
+        return None
 
     def sums(self) -> list[float]:
         """Images, summed loss and hits of each rank over all processes, each of which must call this."""

@@ -1,5 +1,6 @@
-"""last.ckpt that no run can go on from: one message, which names it."""
+"""last.ckpt that no run can go on from: one message, which names it, and the one before in its place."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -54,31 +55,65 @@ def code(path: Path) -> None:
     torch.save({"layout": LAYOUT, "state_dict": Net()}, path)
 
 
-@pytest.mark.parametrize("damage", [empty, truncated, text, flipped, folder, code])
+ANY_DAMAGE = pytest.mark.parametrize("damage", [empty, truncated, text, flipped, folder, code])
+
+
+@ANY_DAMAGE
 def test_one_that_cannot_be_read_is_named_and_kept(run_dir: Path, damage: Callable[[Path], None]) -> None:
     damage(run_dir / "last.ckpt")
     with pytest.raises(
         ValueError, match="cannot read .*last.ckpt .*; put a good copy there, or move it away"
     ) as caught:
-        resume_from(run_dir, Net())
+        resume_from(run_dir, Net(), True)
     assert "\n" not in str(caught.value)
     assert (run_dir / "last.ckpt").exists()
 
 
+@ANY_DAMAGE
+def test_the_one_before_goes_on_in_its_place(
+    run_dir: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process chooses the same, before the first has set the bad one aside and after it."""
+    shutil.copy(run_dir / "last.ckpt", run_dir / "previous.ckpt")
+    damage(run_dir / "last.ckpt")
+    (run_dir / "last.bad1.ckpt").write_text("of an earlier fault")
+    previous = run_dir / "previous.ckpt"
+    assert resume_from(run_dir, Net(), False) == previous
+    assert not caplog.messages
+    assert resume_from(run_dir, Net(), True) == previous
+    assert resume_from(run_dir, Net(), False) == previous
+    (message,) = caplog.messages
+    assert re.fullmatch(
+        r"cannot read .*/last.ckpt \(.*\); it is last.bad2.ckpt now, and previous.ckpt goes on", message
+    )
+    assert sorted(path.name for path in run_dir.iterdir()) == ["last.bad1.ckpt", "last.bad2.ckpt", "previous.ckpt"]
+
+
 def test_a_foreign_one_is_named(run_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"last.ckpt holds another network: net.weight is \(4, 3\) there and \(5, 3\)"):
-        resume_from(run_dir, Net(5))
+        resume_from(run_dir, Net(5), True)
     torch.save({"state_dict": Net().state_dict(), "pytorch-lightning_version": "2.6.6"}, run_dir / "last.ckpt")
     with pytest.raises(ValueError, match="last.ckpt was not written by this version of the code; put a good copy"):
-        resume_from(run_dir, Net())
+        resume_from(run_dir, Net(), True)
+
+
+def test_where_both_are_bad_neither_is_touched(run_dir: Path) -> None:
+    shutil.copy(run_dir / "last.ckpt", run_dir / "previous.ckpt")
+    truncated(run_dir / "last.ckpt")
+    with pytest.raises(ValueError, match="cannot read .*last.ckpt .*; .*previous.ckpt holds another .*; put a good"):
+        resume_from(run_dir, Net(5), True)
+    assert sorted(path.name for path in run_dir.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
 def test_a_good_one_or_none(run_dir: Path, tmp_path: Path) -> None:
-    assert resume_from(run_dir, Net()) == run_dir / "last.ckpt"
+    assert resume_from(run_dir, Net(), True) == run_dir / "last.ckpt"
+    (run_dir / "last.ckpt").rename(run_dir / "previous.ckpt")
+    assert resume_from(run_dir, Net(), True) == run_dir / "previous.ckpt"
     shutil.rmtree(run_dir)
-    assert resume_from(tmp_path, Net()) is None
+    assert resume_from(tmp_path, Net(), True) is None
 
 
-def test_every_steps_is_checked() -> None:
-    with pytest.raises(ValueError, match="callbacks.checkpoint.every_steps=0: must be at least 1; 1000 is usual"):
-        LastCheckpoint("run", 0)
+@pytest.mark.parametrize("minutes", [-1, float("nan")])
+def test_every_minutes_is_checked(minutes: float) -> None:
+    with pytest.raises(ValueError, match="callbacks.checkpoint.every_minutes=.*: must be at least 0; 10 is usual"):
+        LastCheckpoint("run", minutes)

@@ -67,7 +67,7 @@ WRONG = [
     ("trainer.logger=false", "trainer.logger: set logger=... instead"),
     ("model.backbone.num_classes=7", "model.backbone.num_classes: set data.num_classes=... instead"),
     ("callbacks.checkpoint.every=1", "callbacks.checkpoint.every: LastCheckpoint takes no such argument"),
-    ("callbacks.chekpoint.every_steps=1", "callbacks.chekpoint: no such key; did you mean checkpoint"),
+    ("callbacks.chekpoint.every_minutes=1", "callbacks.chekpoint: no such key; did you mean checkpoint"),
     ("callbacks.ema.decay=0.9", "callbacks.ema: no such key; there are: checkpoint, data_wait, progress"),
     ("logger.csv=1", "logger.csv: no such key; there are: tensorboard"),
     ("~optimizer", "optimizer: nothing is chosen; choose one with optimizer=..."),

@@ -61,12 +61,19 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("argument", "message"), MISTAKES, ids=[argument for argument, _ in MISTAKES])
 def test_a_mistake_ends_in_one_message(train_here: Callable[[str], None], capsys, argument: str, message: str) -> None:
-    with pytest.raises(SystemExit) as ended:  # Python prints the message of an exit, and its status is 1
+    with pytest.raises(SystemExit, match="^1$"):
         train_here(argument)
-    assert message in ended.value.code
     printed = capsys.readouterr()
+    assert message in printed.err
     assert "Traceback" not in printed.err
     assert not printed.out
+
+
+def test_of_several_processes_the_first_one_tells_a_mistake(train_here: Callable[[str], None], monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        train_here("model=resnet20_sicc")
+    assert ended.value.code == 1
 
 
 @pytest.mark.slow

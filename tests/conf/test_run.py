@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from conf import schema
-from conf.run import Run, attempt, claim, finished, settle
+from conf.run import Run, attempt, begin, finished, settle
+from conf.stop import Stopped
 from tests.conftest import ROOT
 
 
@@ -20,6 +21,12 @@ def settled(*overrides: str) -> Run:
         HydraConfig.instance().set_config(config)
         del config.hydra
         return settle(config)
+
+
+def keep(run: Run) -> None:
+    """What a start writes before it trains."""
+    with attempt(run):
+        begin(run)
 
 
 def test_one_directory_for_one_configuration_and_seed() -> None:
@@ -60,11 +67,11 @@ def test_a_preset_with_other_parts_gets_another_name(overrides: list[str], name:
     assert settled(*overrides).names["model"] == name
 
 
-def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
+def test_a_directory_holds_one_run(tmp_path: Path) -> None:
     where = f"run_dir={tmp_path / 'run'}"
-    claim(settled(where))
+    keep(settled(where))
     (tmp_path / "run" / "last.ckpt").write_text("")
-    claim(settled(where))  # the same run again: to resume
+    keep(settled(where))  # the same run again: to resume
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
     with pytest.raises(ValueError, match=r"another configuration \(seed=1 there and 2 here\); choose another run_dir"):
         settled(where, "seed=2")
@@ -81,7 +88,7 @@ def test_a_foreign_result_is_named(tmp_path: Path, text: str) -> None:
 
 def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
     made = settled(f"run_dir={tmp_path / 'here'}")
-    claim(made)
+    keep(made)
     (tmp_path / "here" / "result.json").write_text(json.dumps({"config": made.config, "data": "digits"}))
     (tmp_path / "here").rename(tmp_path / "there")
     assert finished(settled(f"run_dir={tmp_path / 'there'}"))
@@ -89,7 +96,7 @@ def test_a_copied_directory_is_the_same_run(tmp_path: Path) -> None:
 
 def test_a_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     where, run = f"run_dir={tmp_path}", settled(f"run_dir={tmp_path}")
-    claim(run)
+    keep(run)
     (tmp_path / "result.json").write_text(json.dumps({"config": run.config, "data": "digits"}))
     with pytest.raises(ValueError, match=r"trainer.max_epochs=40 there and 60 here.*where last.ckpt is there"):
         settled(where, "trainer.max_epochs=60")
@@ -100,9 +107,9 @@ def test_a_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     longer = settled(where, "trainer.max_epochs=60")
     assert longer.extension == {"extended_from": [40]}
     assert not finished(longer)
-    claim(longer)
+    keep(longer)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.ckpt", "result_40_epochs.json"]
-    claim(settled(where, "trainer.max_epochs=60"))  # killed, and the same command again
+    keep(settled(where, "trainer.max_epochs=60"))  # killed, and the same command again
     assert settled(where, "trainer.max_epochs=80").extension == {"extended_from": [40, 60]}
 
 
@@ -111,15 +118,45 @@ def test_a_failed_run_says_so_in_its_directory_until_it_is_tried_again(tmp_path:
     with pytest.raises(ValueError, match="nothing was made"), attempt(run):
         raise ValueError("nothing was made")
     assert not (tmp_path / "run").exists()
-    claim(run)
+    keep(run)
     with pytest.raises(ValueError, match="is nan"), attempt(run):
         raise ValueError("the loss is nan")
     assert (tmp_path / "run" / "failed.txt").read_text() == "ValueError: the loss is nan\n"
-    claim(run)
+    keep(run)
     assert not (tmp_path / "run" / "failed.txt").exists()
+
+
+def test_a_run_that_was_stopped_has_not_failed_and_notes_are_kept(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    with pytest.raises(Stopped), attempt(run):
+        raise Stopped
+    assert not (run.directory / "failed.txt").exists()
+    error = ValueError("short")
+    error.add_note("and long")
+    with pytest.raises(ValueError, match="short"), attempt(run):
+        raise error
+    assert (run.directory / "failed.txt").read_text() == "ValueError: short\nand long\n"
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    for name in (".last.ckpt.71", ".previous.ckpt.8", "previous.ckpt"):
+        (run.directory / name).touch()
+    keep(run)
+    assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "previous.ckpt"]
+
+
+def test_another_run_may_not_take_the_place_of_one_that_has_only_the_checkpoint_before(tmp_path: Path) -> None:
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    keep(run)
+    (run.directory / "previous.ckpt").touch()
+    with pytest.raises(ValueError, match="holds a run with another configuration"):
+        settled(f"run_dir={tmp_path / 'run'}", "seed=5")
 
 
 def test_an_unwritable_directory_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot write to run_dir .*file/run .*; set run_dir or RUN_ROOT"):
-        claim(settled(f"run_dir={tmp_path / 'file' / 'run'}"))
+        keep(settled(f"run_dir={tmp_path / 'file' / 'run'}"))

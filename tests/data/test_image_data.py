@@ -1,6 +1,9 @@
 """Batches of image files: the same whatever reads them, and what becomes of images that cannot be read."""
 
+import itertools
+import os
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
 from pathlib import Path
@@ -105,6 +108,24 @@ def test_the_workers_end_with_what_they_worked_for(photographs: Path, tmp_path: 
     together(test)
     assert len(active_children()) == 2
     data.teardown("test")
+    assert not active_children()
+
+
+def test_signals_that_ask_the_run_to_stop_are_none_of_the_workers_business(photographs: Path, tmp_path: Path) -> None:
+    """Real ones, to each of them; and they end where the run does, by whatever error."""
+    data = set_up(photographs, tmp_path, num_workers=2)
+    loader = data.train_dataloader()
+    expected = [images for images, _ in loader]
+    workers = active_children()
+    assert len(workers) == 2
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
+    again = iter(loader)
+    found = [next(again)[0]]
+    for worker, number in itertools.product(workers, numbers):
+        os.kill(worker.pid or 0, number)
+    found += [images for images, _ in again]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    data.on_exception(SystemExit())
     assert not active_children()
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from models.build import Input, build
 from models.load import LAYOUT, load_run
-from models.run_directory import CHECKPOINT, CONFIG, RESULT
+from models.run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT
 from tests.conftest import ROOT
 
 SMALL = ("model.backbone.depth=8", "data=digits")
@@ -104,6 +104,9 @@ def test_refusals_say_what_is_missing(config, net, tmp_path: Path) -> None:
         load_run(tmp_path)
     (tmp_path / CONFIG).write_text(json.dumps(config))
     with pytest.raises(ValueError, match="has no last.ckpt, the file of a run's weights; copy it there"):
+        load_run(tmp_path)
+    (tmp_path / PREVIOUS).touch()
+    with pytest.raises(ValueError, match=r"copy it there from the run \(previous.ckpt is there: its copy would do\)"):
         load_run(tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"foreign")
     with pytest.raises(ValueError, match=r"cannot read .*last.ckpt \(File is not a zip file\)"):

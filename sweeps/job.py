@@ -1,0 +1,111 @@
+"""One job of a sweep in a process of its own, which writes what it says to log.txt in the run's directory.
+
+So the processes of a distributed training never compose the sweep again, no job sees what another one left behind, and
+every launcher does the same, here or on another machine: it calls `run_job` or `train_apart`.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any, BinaryIO
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from conf.lock import owner
+from conf.logs import is_first_process
+from conf.stop import STOPPED, asked_by, noting
+from models.run_directory import RESULT
+
+LOG = "log.txt"
+ROOT = Path(__file__).parents[1]
+PROMPT, STATUS = "$ ", "exit status "  # how the first and the last line of an attempt begin in the log
+REQUEUED = 300  # seconds within which Slurm ends a job that is queued again
+
+
+@dataclass(frozen=True)
+class Process:
+    """What the process of a job is started with: `arguments` of train.py, its working and its run directory, and what
+    signals it is to heed.
+    """
+
+    arguments: list[str]
+    cwd: str
+    directory: Path
+    stop_signals: list[str]
+
+
+def run_job(config: DictConfig) -> int:
+    """Train what `config`, the job of a sweep that Hydra runs here, says in a process of its own; its exit status."""
+    return train_apart(_process(config, HydraConfig.get()))
+
+
+def process_of(composed: DictConfig) -> Process:
+    """The process for the job of a sweep that is `composed`, Hydra's own node with it."""
+    return _process(composed, composed.hydra)
+
+
+def _process(config: DictConfig, hydra: Any) -> Process:
+    sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    arguments = [f"--config-dir={path.removeprefix('file://')}" for path in sources] + list(hydra.overrides.task)
+    cwd = hydra.runtime.cwd
+    return Process(arguments, cwd, Path(cwd, config.run_dir), list(config.stop_signals))
+
+
+def train_apart(job: Process) -> int:
+    """The exit status of the process of `job`, started now and told of the signals that this one gets.
+
+    Nothing is started where the run is finished by now, where another process trains it, or once this one was asked to
+    stop. Where Slurm or torchrun starts several processes for a job, all call this, and the first keeps the log.
+    """
+    if not is_first_process():
+        with noting(job.stop_signals):
+            return _train(job, sys.stdout.buffer)
+    if (job.directory / RESULT).is_file():
+        return 0
+    if asked_by() or owner(job.directory):
+        return STOPPED
+    job.directory.mkdir(parents=True, exist_ok=True)
+    with (job.directory / LOG).open("ab", buffering=0) as log, noting(job.stop_signals):
+        log.write(f"{PROMPT}python train.py {' '.join(job.arguments)}\n".encode())
+        status = _train(job, log)
+        log.write(f"{STATUS}{status}\n".encode())
+        asked = asked_by()
+    if status == STOPPED and asked in (signal.SIGUSR1, signal.SIGUSR2) and "SLURM_JOB_ID" in os.environ:
+        sleep(REQUEUED)  # or else the job would be finished, and its second start have nobody to report to
+    return status
+
+
+def _train(job: Process, log: BinaryIO) -> int:
+    command = [sys.executable, str(ROOT / "train.py"), *job.arguments]
+    # Its own process group: Ctrl-C would reach it from the terminal and once more from here.
+    child = subprocess.Popen(
+        command,
+        cwd=job.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        process_group=0,
+        preexec_fn=_end_with_parent,
+    )
+    told = False
+    while child.poll() is None:
+        try:
+            if asked_by() and not told:
+                child.send_signal(asked_by())
+                told = True
+            sleep(0.1)
+        except KeyboardInterrupt:  # the second one
+            child.send_signal(signal.SIGINT)
+    return child.returncode
+
+
+def _end_with_parent() -> None:
+    """Let Linux send SIGTERM to this process when the sweep's is gone, however it ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -1,0 +1,54 @@
+"""Which jobs a sweep has: every combination is composed, checked and named before the first of them starts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig
+
+from conf.launch import explain
+from conf.run import Run, settle
+
+Overrides = Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a sweep: the `overrides` that compose it, and a `label` of those that set it apart from the others."""
+
+    label: str
+    overrides: list[str]
+    run: Run
+
+    @property
+    def directory(self) -> Path:
+        return self.run.directory
+
+
+def plan(combinations: Sequence[Overrides], compose: Callable[[Overrides], DictConfig]) -> list[Job]:
+    """The jobs of `combinations`, one for each run, with its directory among its overrides.
+
+    ValueError names the job whose configuration is wrong, and two that would share a directory.
+    """
+    jobs: dict[Path, Job] = {}
+    for overrides in combinations:
+        label = _label(overrides, combinations)
+        try:
+            run = settle(compose(overrides))
+        except Exception as error:
+            raise ValueError(f"{label}: {explain(error)}" if label else explain(error)) from error
+        known = jobs.get(run.directory)
+        if known and known.run != run:
+            raise ValueError(
+                f"{known.label} and {label} have the same run_dir, {run.directory}; leave run_dir out: RUN_ROOT names "
+                "the folder in which each run has a directory of its own"
+            )
+        where = QuotedString(str(run.directory), Quote.double).with_quotes()
+        jobs.setdefault(run.directory, Job(label or run.directory.name, [*overrides, f"run_dir={where}"], run))
+    return list(jobs.values())
+
+
+def _label(overrides: Overrides, combinations: Sequence[Overrides]) -> str:
+    different = [index for index, values in enumerate(zip(*combinations, strict=True)) if len(set(values)) > 1]
+    return " ".join(overrides[index] for index in different)

@@ -1,0 +1,52 @@
+"""Runs folded into rows: statistics and front by hand."""
+
+from typing import Any
+
+from sweeps.table import rows, text_table
+
+
+def run(model: str, seed: int, top1: float, macs: int, **more: Any) -> dict[str, Any]:
+    """The result of a run, as far as the table reads it."""
+    config = {"model": {"name": model}, "seed": seed, "optimizer": {"lr": more.pop("lr", 0.1)}, "data": {"n": 1}}
+    usual = {"params": 10, "epochs": 3, "macs_effective": None, "git_sha": "a", "data": "digits"}
+    return {"model": model, "top1": top1, "macs": macs, "config": config, **usual, **more}
+
+
+def test_seeds_are_one_row_with_the_sample_standard_deviation() -> None:
+    (row,) = rows([run("net", 1, 90.0, 100), run("net", 2, 92.0, 100), run("net", 3, 97.0, 100)])
+    assert (row.n, row.top1) == (3, 93.0)
+    assert row.top1_std is not None
+    assert abs(row.top1_std - 13**0.5) < 1e-12  # (9 + 1 + 16) / 2
+    (alone,) = rows([run("net", 1, 90.0, 100)])
+    assert alone.top1_std is None
+    assert "+/-" not in text_table([run("net", 1, 90.0, 100)]).splitlines()[1]
+
+
+def test_other_recipes_are_other_rows_and_say_in_what_they_differ() -> None:
+    found = rows([run("net", 1, 90.0, 100), run("net", 1, 80.0, 100, lr=0.2), run("other", 1, 70.0, 100)])
+    assert sorted((row.name, row.n) for row in found) == [
+        ("net optimizer.lr=0.1", 1),
+        ("net optimizer.lr=0.2", 1),
+        ("other", 1),
+    ]
+
+
+def test_the_front_holds_what_no_other_row_beats_on_the_same_data() -> None:
+    records = [run("small", 1, 80.0, 10), run("worse", 1, 79.0, 20), run("gated", 1, 81.0, 40, macs_effective=15.0)]
+    records += [run("large", 1, 85.0, 50), run("equal", 1, 85.0, 60), run("elsewhere", 1, 60.0, 70, data="cifar10")]
+    assert [row.name.partition(" ")[0] for row in rows(records) if row.on_front] == [
+        "elsewhere",
+        "small",
+        "gated",
+        "large",
+    ]
+
+
+def test_runs_of_different_commits_are_marked() -> None:
+    text = text_table([run("net", 1, 90.0, 100), run("net", 2, 92.0, 100, git_sha="b")])
+    assert "2+" in text
+    assert "more than one commit" in text
+
+
+def test_nothing_is_said_to_be_nothing() -> None:
+    assert text_table([]) == "no finished runs"
