@@ -49,7 +49,7 @@ class SyncedNorm(_BatchNorm):
             return self._over_processes(input)
         return super().forward(input)
 
-    @torch.compiler.disable  # processes that compile at different moments would wait for each other
+    @torch.compiler.disable()  # processes that compile at different moments would wait for each other
     def _over_processes(self, input: Tensor) -> Tensor:
         momentum = self._count()
         if input.device.type == "cpu":
