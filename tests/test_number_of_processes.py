@@ -31,11 +31,11 @@ EVALUATED = ("top1", "top5", "val_top1", "macs_effective", "macs_effective_std",
 
 def train(run_dir: Path, how: str, *arguments: str, kill_at: int | str = "never") -> processes.Done:
     """With one process, or with two of `how`, a choice of conf/trainer."""
-    options, environment = [*COMMON, *arguments, f"run_dir={run_dir}"], {"KILL_AT": str(kill_at)}
+    options, environment = [*COMMON, *arguments, f"run_dir={run_dir}"], {"FAULT_AT": str(kill_at)}
     if how == "one":
-        return processes.run("tests/train_killed.py", *options, **environment)
+        return processes.run("tests/train_faulty.py", *options, **environment)
     several = [f"trainer={how}", "trainer.devices=2"]
-    return processes.run_ranks(2, "tests/train_killed.py", *several, *options, **environment)[0]
+    return processes.run_ranks(2, "tests/train_faulty.py", *several, *options, **environment)[0]
 
 
 def finish(run_dir: Path, how: str, *arguments: str) -> str:

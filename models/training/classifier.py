@@ -17,7 +17,7 @@ from .first_batch import initialise_from
 from .param_groups import param_groups
 from .penalty import GatePenalty
 from .processes import mean_over_processes, share_from_first, sum_over_processes
-from .sharding import shard
+from .sharding import own_part, shard
 from .tally import Tally
 
 
@@ -89,7 +89,8 @@ class Classifier(Epochwise, pl.LightningModule):
         raise divergence(what, self, self.train_tally, self.steps_per_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        lost = torch.stack([weights.isfinite().all().logical_not() for weights in self.parameters()]).sum()
+        kept = [own_part(weights) for weights in self.parameters()]
+        lost = torch.stack([weights.isfinite().all().logical_not() for weights in kept]).sum()
         sum_over_processes(lost)  # so that all of them stop where one has no numbers
         if lost:
             self._stop_diverging("the weights are no numbers")

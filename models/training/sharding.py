@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 WHOLE = StateDictOptions(full_state_dict=True)  # every process has all of a state and takes its part
@@ -22,6 +23,11 @@ def shard(net: nn.Module, mesh: DeviceMesh) -> None:
     for parameter in net.parameters():
         parameter.data = parameter.data.contiguous()
     fully_shard(net, mesh=mesh)
+
+
+def own_part(parameter: Tensor) -> Tensor:
+    """What this process keeps of a parameter: all of it, unless it is shared out."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def keep_changes(net: nn.Module) -> None:
