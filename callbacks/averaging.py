@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
@@ -45,6 +46,8 @@ class AveragedWeights(Epochwise, pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         net = _network(pl_module)  # on its device by now
+        if isinstance(net, FSDPModule):
+            raise ValueError("callbacks=ema keeps no average of weights that are shared out; choose trainer=ddp")
         dtype = torch.promote_types(next(net.parameters()).dtype, torch.float32)
         self.average = ModelEmaV3(net, self.decay, use_warmup=True, dtype=dtype, exclude_buffers=True)
         if self.loaded:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from callbacks import record
+from callbacks import record, trackers
 from callbacks.figures import accuracy_figure, show
 from callbacks.gates import GateSparsity
 from callbacks.processes import Processes
@@ -60,6 +60,7 @@ class Result(Epochwise, pl.Callback):
         result = self._collect(trainer)
         if trainer.is_global_zero:
             record.write(self.run_dir, result)
+            trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])
             show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
 

@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from conf import schema
 from conf.lock import RunningElsewhereError
-from conf.logs import log_to_stderr
+from conf.logs import is_first_process, log_to_stderr
 from conf.stop import STOPPED
 
 FOLDER = Path(__file__).parent
@@ -40,9 +40,13 @@ def launch(
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then raises instead of printing its own way
 
+    is_composed = False
+
     def checked(config: DictConfig) -> object:
+        nonlocal is_composed
         log_to_stderr()
         _refuse_unknown_keys(config)
+        is_composed = True
         if not wants_traceback:
             del os.environ[FULL_ERROR]  # not for the processes that the task starts
         chosen = in_a_sweep if in_a_sweep and HydraConfig.get().mode == RunMode.MULTIRUN else task
@@ -56,6 +60,8 @@ def launch(
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wants_traceback:
             raise
+        if not is_composed and not is_first_process():
+            sys.exit(1)  # srun and torchrun give all processes the same words, and the first one says what is wrong
         _stop(explain(error), STOPPED if isinstance(error, RunningElsewhereError) else 1)
 
 

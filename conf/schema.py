@@ -147,9 +147,10 @@ SCHEMAS = {
 
 
 def register() -> None:
-    """Make known to Hydra the schemas by name, the backbones as presets, and what conf/ calls by name."""
+    """Make known to Hydra the schemas by name, the backbones as presets, and the functions that conf/ uses."""
     OmegaConf.register_new_resolver("one_word", _one_word, replace=True)
     OmegaConf.register_new_resolver("processes", _processes, replace=True)
+    OmegaConf.register_new_resolver("last_part", lambda path: Path(str(path)).name, replace=True)
     register_backbones()
     _leave_launchers_to_us()
     for name, schema in SCHEMAS.items():

@@ -17,6 +17,7 @@ from .first_batch import initialise_from
 from .param_groups import param_groups
 from .penalty import GatePenalty
 from .processes import mean_over_processes, share_from_first, sum_over_processes
+from .sharding import own_part, shard
 from .tally import Tally
 
 
@@ -45,6 +46,10 @@ class Classifier(Epochwise, pl.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.label_smoothing, self.penalty = label_smoothing, penalty
         self.train_tally, self.eval_tally, self.penalty_tally = Tally(1), Tally(1, 5), Tally()
+
+    def configure_model(self) -> None:
+        if self.device_mesh:  # given by a strategy that shares out the weights
+            shard(self.net, self.device_mesh["data_parallel"])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
@@ -84,7 +89,8 @@ class Classifier(Epochwise, pl.LightningModule):
         raise divergence(what, self, self.train_tally, self.steps_per_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        lost = torch.stack([weights.isfinite().all().logical_not() for weights in self.parameters()]).sum()
+        kept = [own_part(weights) for weights in self.parameters()]
+        lost = torch.stack([weights.isfinite().all().logical_not() for weights in kept]).sum()
         sum_over_processes(lost)  # so that all of them stop where one has no numbers
         if lost:
             self._stop_diverging("the weights are no numbers")
@@ -135,6 +141,9 @@ class Classifier(Epochwise, pl.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         defaults = self.make_optimizer(self.net.parameters()).defaults
         optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
+        if self.device_mesh:
+            for group in optimizer.param_groups:
+                group["fused"] = False  # PyTorch has no fused SGD for weights that are shared out
         # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
         num_steps, self.steps_per_epoch = self._num_steps()
         self.schedule = self.make_scheduler(optimizer, num_steps, self.steps_per_epoch)

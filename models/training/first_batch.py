@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..watch import watched
 from .processes import gather_images, number_of_processes, share_from_first
+from .sharding import keep_changes
 
 MOST_IMAGES = 256  # what one process has memory for, however many there are
 
@@ -32,6 +33,7 @@ def initialise_from(images: Tensor, net: nn.Module) -> None:
         for buffer, before in zip(net.buffers(), buffers, strict=True):
             buffer.copy_(before)
     share_from_first(net.parameters())
+    keep_changes(net)
 
 
 def _initialise(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -45,8 +45,12 @@ class SyncedNorm(_BatchNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and together()):
-            return super().forward(input)
+        if self.training and together():
+            return self._over_processes(input)
+        return super().forward(input)
+
+    @torch.compiler.disable()  # processes that compile at different moments would wait for each other
+    def _over_processes(self, input: Tensor) -> Tensor:
         momentum = self._count()
         if input.device.type == "cpu":
             return self._normalise(input, momentum)

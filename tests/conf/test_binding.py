@@ -89,9 +89,9 @@ def test_what_does_not_fit_is_explained(plain, override: str, message: str) -> N
 
 def test_loggers_take_their_names_from_the_run_directory(plain) -> None:
     wandb = plain("logger=wandb", "run_dir=/scratch/my runs/a")["logger"]["wandb"]
-    assert (wandb["name"], wandb["id"], wandb["mode"]) == ("/scratch/my runs/a", "scratch-my-runs-a", "offline")
+    assert (wandb["name"], wandb["id"], wandb["mode"]) == ("a", "scratch-my-runs-a", "offline")
     mlflow = plain("logger=mlflow", "run_dir=runs/a")["logger"]["mlflow"]
-    assert (mlflow["run_name"], mlflow["tracking_uri"]) == ("runs/a", "sqlite:///runs/mlflow.db")
+    assert (mlflow["run_dir"], mlflow["tracking_uri"]) == ("runs/a", "sqlite:///runs/mlflow.db")
     assert list(plain("logger=csv", "run_dir=here")["logger"]) == ["csv"]
 
 

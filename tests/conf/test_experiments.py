@@ -18,7 +18,9 @@ from tests import processes
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"
-EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+ALL = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+SEARCHES = [name for name in ALL if name.startswith("search/")]
+EXPERIMENTS = [name for name in ALL if name not in SEARCHES]
 STEPS_AN_EPOCH = 100
 
 
@@ -28,6 +30,12 @@ def test_composes_binds_and_says_its_command(plain, name: str) -> None:
     binding.check(plain(f"experiment={name}", "run_dir=here"))
     binding.check(plain(f"experiment={name}", "run_dir=here", "data=fake"))  # to try it out
     assert f"python train.py experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_composes_binds_and_says_its_command(plain, name: str) -> None:
+    binding.check(plain(f"experiment={name}", "run_dir=here"))
+    assert f"python train.py -m experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "cifar100" in name])

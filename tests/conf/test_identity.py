@@ -55,6 +55,8 @@ NOT_PART = [
         "~callbacks.data_wait",
         "callbacks.checkpoint.every_minutes=7",
         "stop_signals=[]",
+        "dry=true",
+        "+callbacks.pruning={_target_:callbacks.pruning.Pruning,search:here,trial:1,macs:5}",
         "trainer.log_every_n_steps=1",
     ],
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],

@@ -69,6 +69,13 @@ def test_a_mistake_ends_in_one_message(train_here: Callable[[str], None], capsys
     assert not printed.out
 
 
+def test_of_several_processes_the_first_one_tells_a_mistake(train_here: Callable[[str], None], monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        train_here("model=resnet20_sicc")
+    assert ended.value.code == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["wandb", "mlflow"])
 def test_a_missing_package_is_named_and_how_to_install_it(tmp_path: Path, package: str) -> None:

@@ -2,16 +2,20 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.slurm.daemons import descendants
 
 PACKAGES = "slurmctld slurmd slurm-client munge"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
+ON_CPUS = ["--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1"]  # scripts/train.sbatch is for GPUs
 GOING = ("PENDING", "RUNNING", "COMPLETING")
 HERE = "/usr/sbin"  # not on every user's path
 
@@ -65,6 +69,10 @@ class Cluster:
         """PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, ..."""
         return self.shown(job)["JobState"]
 
+    def queue(self) -> list[str]:
+        """The numbers of the jobs that wait or run, in order."""
+        return self.run("squeue", "--noheader", "--array", "--format=%i", "--sort=i").split()
+
     def shown(self, job: str) -> dict[str, str]:
         """What Slurm says of `job`: JobState, Restarts, ExitCode, ..."""
         words = self.run("scontrol", "-o", "show", "job", job).split()
@@ -75,8 +83,29 @@ class Cluster:
         wait_until(lambda: self.state(job) not in GOING, f"job {job} has not ended", timeout)
         return self.state(job)
 
-    def restart(self, node: str) -> None:
-        """Start the slurmd of `node` again, which somebody has killed."""
+    def start_again(self, job: str, restarts: int) -> None:
+        """Wait until `job` has its start number `restarts` after the first, sparing it Slurm's two minutes before."""
+
+        def has_started() -> bool:
+            shown = self.shown(job)
+            if shown["Reason"] == "BeginTime":
+                self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+            return shown["Restarts"] == str(restarts) and shown["JobState"] == "RUNNING"
+
+        wait_until(has_started, f"job {job} has not started again")
+
+    def lose(self, node: str, job: str) -> None:
+        """Kill all processes of `job` and the slurmd of `node` at once, as a power cut would, and start that again."""
+        supervisors = [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if path.exists() and path.read_bytes().startswith(f"slurmstepd: [{job}.".encode())
+        ]
+        slurmd = int(Path(self.configuration).with_name(f"slurmd-{node}.pid").read_text())
+        for pid in [slurmd, *supervisors, *(found for one in supervisors for found in descendants(one))]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")  # sooner than Slurm sees it
         assert self.daemons.stdin
         print(node, file=self.daemons.stdin, flush=True)
 

@@ -97,8 +97,18 @@ def daemon(folder: Path, *command: str) -> None:
     """Start `command` in a session of its own; what it says is in the log files."""
     with (folder / "output.log").open("a") as output:
         subprocess.Popen(
-            command, env=TOOLS, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=TOOLS,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_wait_for_its_own,
         )
+
+
+def _wait_for_its_own() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # of what `main` sets, this alone is inherited
 
 
 def states() -> list[str]:

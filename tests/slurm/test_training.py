@@ -1,27 +1,15 @@
 """One training over two nodes of a real cluster."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from tests import processes
-from tests.slurm.cluster import Cluster
+from tests.resumption import checkpoint, equal, result
+from tests.slurm.cluster import ON_CPUS, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 SMALL = ["model.backbone.depth=8", "data.batch_size=128", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
-ON_CPUS = ["--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1"]  # the template is for GPUs
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def result(run: Path) -> dict[str, Any]:
-    record = json.loads((run / "result.json").read_text())
-    return {key: record[key] for key in ("top1", "top5", "val_top1", "epochs")}
 
 
 def test_the_template_trains_over_two_nodes_as_two_processes_on_one(cluster: Cluster, tmp_path: Path) -> None:
@@ -34,6 +22,4 @@ def test_the_template_trains_over_two_nodes_as_two_processes_on_one(cluster: Clu
     assert said.read_text().count("epoch 1/1") == said.read_text().count("result:") == 1
     assert {path.name for path in nodes.iterdir()} == {path.name for path in one.iterdir()}
     assert result(nodes) == result(one)
-    expected = weights(one)
-    for name, weight in weights(nodes).items():
-        assert torch.equal(weight, expected[name]), name
+    assert equal(checkpoint(nodes)["state_dict"], checkpoint(one)["state_dict"])
