@@ -41,6 +41,10 @@ def noting(names: Sequence[str]) -> Iterator[None]:
     before = {number: signal.signal(number, _note) for number in numbers}
     try:
         yield
+    except Stopped:
+        # This process ends now, and with this status, also where Slurm, asked to start it again, would hurry it.
+        before = dict.fromkeys(before, signal.SIG_IGN)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -19,13 +19,12 @@ from omegaconf import DictConfig
 
 from conf.lock import owner
 from conf.logs import is_first_process
-from conf.stop import STOPPED, asked_by, noting
+from conf.stop import STOPPED, Stopped, asked_by, noting
 from models.run_directory import RESULT
 
 LOG = "log.txt"
 ROOT = Path(__file__).parents[1]
 PROMPT, STATUS = "$ ", "exit status "  # how the first and the last line of an attempt begin in the log
-REQUEUED = 300  # seconds within which Slurm ends a job that is queued again
 
 
 @dataclass(frozen=True)
@@ -61,48 +60,50 @@ def train_apart(job: Process) -> int:
     """The exit status of the process of `job`, started now and told of the signals that this one gets.
 
     Nothing is started where the run is finished by now, where another process trains it, or once this one was asked to
-    stop. Where Slurm or torchrun starts several processes for a job, all call this, and the first keeps the log.
+    stop. Where Slurm starts several processes for a job, all call this, and the first keeps the log.
     """
-    if not is_first_process():
-        with noting(job.stop_signals):
-            return _train(job, sys.stdout.buffer)
+    status = _train_logged(job) if is_first_process() else _train(job, sys.stdout.buffer)
+    if status == STOPPED and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        raise Stopped  # for submitit a job that returns has ended, whereas Slurm may start it again
+    return status
+
+
+def _train_logged(job: Process) -> int:
     if (job.directory / RESULT).is_file():
         return 0
     if asked_by() or owner(job.directory):
         return STOPPED
     job.directory.mkdir(parents=True, exist_ok=True)
-    with (job.directory / LOG).open("ab", buffering=0) as log, noting(job.stop_signals):
+    with (job.directory / LOG).open("ab", buffering=0) as log:
         log.write(f"{PROMPT}python train.py {' '.join(job.arguments)}\n".encode())
         status = _train(job, log)
         log.write(f"{STATUS}{status}\n".encode())
-        asked = asked_by()
-    if status == STOPPED and asked in (signal.SIGUSR1, signal.SIGUSR2) and "SLURM_JOB_ID" in os.environ:
-        sleep(REQUEUED)  # or else the job would be finished, and its second start have nobody to report to
     return status
 
 
 def _train(job: Process, log: BinaryIO) -> int:
     command = [sys.executable, str(ROOT / "train.py"), *job.arguments]
-    # Its own process group: Ctrl-C would reach it from the terminal and once more from here.
-    child = subprocess.Popen(
-        command,
-        cwd=job.cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        process_group=0,
-        preexec_fn=_end_with_parent,
-    )
-    told = False
-    while child.poll() is None:
-        try:
-            if asked_by() and not told:
-                child.send_signal(asked_by())
-                told = True
-            sleep(0.1)
-        except KeyboardInterrupt:  # the second one
-            child.send_signal(signal.SIGINT)
-    return child.returncode
+    with noting(job.stop_signals):
+        # Its own process group: Ctrl-C would reach it from the terminal and once more from here.
+        child = subprocess.Popen(
+            command,
+            cwd=job.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+            preexec_fn=_end_with_parent,
+        )
+        told = False
+        while child.poll() is None:
+            try:
+                if asked_by() and not told:
+                    child.send_signal(asked_by())
+                    told = True
+                sleep(0.1)
+            except KeyboardInterrupt:  # the second one
+                child.send_signal(signal.SIGINT)
+        return STOPPED if told and child.returncode == -asked_by() else child.returncode  # it had not begun yet
 
 
 def _end_with_parent() -> None:

@@ -23,4 +23,4 @@ def check_each_job_once(root: Path, done: processes.Done, seeds: list[int]) -> N
     named = {f"{name}-digits-seed{seed}" for name in names for seed in seeds}
     assert {name.rpartition("-")[0] for name in logs} == named
     rows = dict(re.findall(r"^(resnet20\S*) +(\d+) ", done.stdout, re.MULTILINE))
-    assert rows == dict.fromkeys(names, str(len(seeds)))
+    assert rows == dict.fromkeys(names, str(len(seeds))), done.stdout
