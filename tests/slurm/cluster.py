@@ -54,7 +54,7 @@ class Cluster:
         self.daemons.wait(60)
         self.daemons.stdout.close()
 
-    def run(self, *command: str | Path, timeout: float = 120, **environment: str) -> str:
+    def run(self, *command: str | Path, timeout: float = 300, **environment: str) -> str:
         """What `command` prints; AssertionError with what it said where it fails."""
         new = {**self.environment, **environment}
         done = subprocess.run(command, cwd=ROOT, env=new, capture_output=True, text=True, timeout=timeout)
@@ -78,7 +78,7 @@ class Cluster:
         words = self.run("scontrol", "-o", "show", "job", job).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def end(self, job: str, timeout: float = 120) -> str:
+    def end(self, job: str, timeout: float = 300) -> str:
         """The state of `job` after its end."""
         wait_until(lambda: self.state(job) not in GOING, f"job {job} has not ended", timeout)
         return self.state(job)
@@ -110,7 +110,7 @@ class Cluster:
         print(node, file=self.daemons.stdin, flush=True)
 
 
-def wait_until(is_so: Callable[[], bool], otherwise: str, timeout: float = 120) -> None:
+def wait_until(is_so: Callable[[], bool], otherwise: str, timeout: float = 300) -> None:
     """AssertionError that says `otherwise` where it is not so within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not is_so():
