@@ -1,6 +1,7 @@
 """Which callbacks run: those that every run has, and between them those that its configuration chooses.
 
 conf/callbacks/ names the ones to choose from: progress, data_wait and checkpoint by default, ema on demand.
+A search by Optuna (sweeps/search.py) adds callbacks.pruning to the runs that it starts.
 """
 
 from collections.abc import Iterable

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ GOES_ON = "the same command goes on from the last checkpoint"
 @contextmanager
 def explained(config: dict[str, Any], processes: int) -> Iterator[None]:
     """Errors of the machine become OSErrors with advice; others pass. `config` is that of a run of `processes`."""
+    before, threading.excepthook = threading.excepthook, _in_a_thread
     try:
         yield
     except Exception as error:
@@ -27,6 +29,19 @@ def explained(config: dict[str, Any], processes: int) -> Iterator[None]:
         if not messages:
             raise
         raise OSError(messages[0]) from error
+    finally:
+        threading.excepthook = before
+
+
+def _in_a_thread(arguments: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread comes to a full disk first; whoever writes through it gets the same error."""
+    if not _full(arguments.exc_value):
+        threading.__excepthook__(arguments)
+
+
+def _full(error: BaseException | None) -> str:
+    """How the system says that there is no room; nothing where it says something else."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in FULL else ""
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -38,8 +53,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _explain(error: BaseException, config: dict[str, Any], processes: int) -> str | None:
     first_line = str(error).strip().partition("\n")[0]
-    if isinstance(error, OSError) and error.errno in FULL:
-        return f"cannot write to {config['run_dir']} ({os.strerror(error.errno)}); make room there: {GOES_ON}"
+    if full := _full(error):
+        return f"cannot write to {config['run_dir']} ({full}); make room there: {GOES_ON}"
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first_line:
         return _out_of_memory(config, processes, first_line)
     if re.match(r"DataLoader worker .* killed by signal", first_line):
@@ -54,8 +69,8 @@ def _out_of_memory(config: dict[str, Any], processes: int, reason: str) -> str:
     batch = config["data"]["batch_size"]
     accumulated = config["trainer"].get("accumulate_grad_batches", 1)
     halves = f"data.batch_size={batch // 2} trainer.accumulate_grad_batches={2 * accumulated}"
-    mixed = "" if "mixed" in str(config["trainer"]["precision"]) else "; or try trainer.precision=bf16-mixed"
+    fewer = f"{halves} takes half of them for steps of as many images; or try " if batch > processes else "try "
     return (
-        f"out of memory with {batch // processes} images in each of {processes} processes (data.batch_size={batch}): "
-        f"{reason}; halve them, with {halves} for steps of as many images{mixed}"
+        f"out of memory with {batch // processes} images a process (data.batch_size={batch}, processes: {processes}; "
+        f"{reason}); {fewer}trainer.precision=bf16-mixed, or a smaller network"
     )

@@ -66,10 +66,12 @@ def finished(run: Run) -> dict[str, Any] | None:
 
 
 def begin(run: Run) -> None:
-    """Keep the configuration in the run's directory; OSError where that cannot be written.
+    """Keep the configuration in the run's directory, which is the first process's; OSError where it cannot be written.
 
     The result of a run that is to be extended is set aside as result_<epochs>_epochs.json.
     """
+    if not is_first_process():
+        return
     result = run.directory / RESULT
     if run.extended_from:
         log.info(

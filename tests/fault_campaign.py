@@ -82,7 +82,8 @@ def try_once(fault: str, training: Training, folder: Path, draw: random.Random) 
     except (AssertionError, TimeoutError, OSError) as error:
         difference = [f"{type(error).__name__}: {str(error)[-2000:]}"]
     if folder.is_mount():
-        subprocess.run(["umount", str(folder)], check=True)
+        # Data workers notice within seconds that those whom they worked for are gone, and hold files until then.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
     return {
         "fault": fault,
         "configuration": training.name,

@@ -84,9 +84,9 @@ def disk_full(training: Training, run_dir: Path, draw: random.Random) -> Outcome
 def truncated(training: Training, run_dir: Path, draw: random.Random) -> Outcome:
     """All processes are killed, and of the last checkpoint a part is left."""
     commands = training.start(run_dir)
-    while not (run_dir / "previous.ckpt").exists() and commands[0].process.is_alive():
-        _sleep(commands, 0.01)
-    _sleep(commands, draw.uniform(0, training.seconds / 2))
+    while not (run_dir / "previous.ckpt").exists() and all(command.process.is_alive() for command in commands):
+        time.sleep(0.005)
+    _sleep(commands, draw.uniform(0, training.seconds / 4))
     outcome = _end(run_dir, commands, signal.SIGKILL, commands)
     last = run_dir / "last.ckpt"
     if last.exists() and not (run_dir / "result.json").exists():  # not where it is set aside already, or finished

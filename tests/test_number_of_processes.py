@@ -24,7 +24,7 @@ COMMON += ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=1"]
 # Gates that are fitted to the first batch, and penalised.
 GATED = ["model=resnet20_lccl", "model.backbone.depth=8", "gate_penalty.l1=0.01", "trainer.sync_batchnorm=true"]
 DOUBLE = [*GATED, "trainer.precision=64-true"]
-NO_BATCHNORM = ["model=resnet20", "model/backbone=timm", "model.backbone.name=test_convnext2", "data.input_size=32"]
+NO_BATCHNORM = ["model=resnet20", "model/backbone=timm", "model.backbone.name=test_convnext2", "data.input_size=16"]
 NO_BATCHNORM += ["optimizer.lr=0.005", "lr_batch_size=32"]
 EVALUATED = ("top1", "top5", "val_top1", "macs_effective", "macs_effective_std", "gate_sparsity")
 

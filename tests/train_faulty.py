@@ -38,7 +38,7 @@ def faulty(name: str, step: int | None = None) -> Callable:
         if step in (None, self.global_step) and os.environ.get("FAULT_RANK", RANK) == RANK:
             setattr(Classifier, name, usual[name])
             if FAULT == "NAN":
-                next(self.parameters()).data.view(-1)[0] = torch.nan
+                next(self.parameters()).data[0] = torch.nan
             else:
                 os.kill(os.getpid(), signal.Signals[FAULT])
         return usual[name](self, *arguments)

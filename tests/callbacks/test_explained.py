@@ -2,6 +2,9 @@
 
 import errno
 import os
+import threading
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,25 +23,42 @@ def message(error: BaseException, config: dict = CONFIG, processes: int = 1) -> 
 
 def test_memory_that_there_is_not() -> None:
     """The allocator of the CPU, asked for a petabyte."""
-    expected = "out of memory with 64 images in each of 2 processes"
+    expected = "out of memory with 64 images a process .data.batch_size=128, processes: 2; "
     with pytest.raises(OSError, match=expected) as caught, explained(CONFIG, 2):
         torch.empty(1 << 50)
     said = str(caught.value)
     assert "you tried to allocate 4503599627370496 bytes" in said
-    assert "data.batch_size=64 trainer.accumulate_grad_batches=2 for steps of as many images" in said
-    assert said.endswith("; or try trainer.precision=bf16-mixed")
+    assert (
+        "; data.batch_size=64 trainer.accumulate_grad_batches=2 takes half of them for steps of as many images" in said
+    )
+    assert said.endswith("; or try trainer.precision=bf16-mixed, or a smaller network")
 
 
-def test_memory_of_a_gpu_where_precision_is_mixed_and_gradients_accumulate() -> None:
-    config = CONFIG | {"trainer": {"precision": "16-mixed", "accumulate_grad_batches": 3}}
-    said = message(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"), config)
-    assert "(data.batch_size=128): CUDA out of memory. Tried to allocate 2 GiB.; halve" in said
-    assert said.endswith("trainer.accumulate_grad_batches=6 for steps of as many images")
+def test_memory_of_a_gpu_where_gradients_accumulate() -> None:
+    config = CONFIG | {"trainer": {"precision": "32-true", "accumulate_grad_batches": 3}}
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+    said = message(error, config)
+    assert (
+        "; CUDA out of memory. Tried to allocate 2 GiB.); data.batch_size=64 trainer.accumulate_grad_batches=6" in said
+    )
+    assert "2 GiB.); try trainer.precision=bf16-mixed" in message(error, config, processes=128)
 
 
 def test_a_full_disk_that_the_loggers_come_to() -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert message(error).startswith("cannot write to runs/r (No space left on device); make room there: the same")
+
+
+def test_tensorboards_thread_does_not_print_it_as_well(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """/dev/full is a disk without room; other errors of threads are printed."""
+    with explained(CONFIG, 1):
+        for work in (partial(Path("/dev/full").write_text, "x"), partial((tmp_path / "absent").read_text)):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+    said = capfd.readouterr().err
+    assert "No space" not in said
+    assert "absent" in said
 
 
 def test_the_first_error_counts() -> None:

@@ -60,6 +60,7 @@ NOT_PART = [
         "trainer.log_every_n_steps=1",
     ],
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
+    ["trainer=fsdp"],
     ["trainer=ddp", "trainer.devices=2", "+trainer.num_nodes=2"],
     ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]

@@ -148,6 +148,14 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path)
     assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "previous.ckpt"]
 
 
+def test_only_the_first_process_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may come to it before the first has made the directory."""
+    monkeypatch.setenv("RANK", "1")
+    run = settled(f"run_dir={tmp_path / 'run'}")
+    begin(run)
+    assert not run.directory.exists()
+
+
 def test_another_run_may_not_take_the_place_of_one_that_has_only_the_checkpoint_before(tmp_path: Path) -> None:
     run = settled(f"run_dir={tmp_path / 'run'}")
     keep(run)

@@ -28,7 +28,8 @@ def test_whenever_the_writer_is_killed_both_files_are_whole(tmp_path: Path) -> N
     for trial in range(20):
         writer = multiprocessing.get_context("fork").Process(target=write_for_ever, args=(path, before))
         writer.start()
-        while not before.exists():
+        deadline = time.monotonic() + 60
+        while not before.exists() and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(0.001 * trial)
         writer.kill()
