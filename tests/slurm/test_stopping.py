@@ -10,7 +10,8 @@ from tests.slurm.cluster import ON_CPUS, Cluster, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 RUN = ["model.backbone.depth=8", "data.batch_size=128", "trainer.accelerator=cpu"]
-RUN += ["trainer.max_epochs=10", "callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.checkpoint.every_minutes=0"]
+RUN += ["trainer.max_epochs=6", "callbacks=ema", "callbacks.ema.decay=0.5"]
+EACH_STEP = "callbacks.checkpoint.every_minutes=0"
 
 
 def steps(run: Path) -> int:
@@ -26,7 +27,7 @@ def go_on(run: Path, kept: int) -> int:
 
 def test_a_warned_a_cancelled_and_a_lost_job_go_on(cluster: Cluster, tmp_path: Path) -> None:
     run, straight, said = tmp_path / "run", tmp_path / "straight", tmp_path / "said.txt"
-    command = [*ON_CPUS, "--nodes=1", f"--output={said}", "scripts/train.sbatch", *RUN, f"run_dir={run}"]
+    command = [*ON_CPUS, "--nodes=1", f"--output={said}", "scripts/train.sbatch", *RUN, EACH_STEP, f"run_dir={run}"]
     job = cluster.submit(*command)
 
     go_on(run, 0)
