@@ -45,8 +45,8 @@ def replace(net: nn.Module, layer: Layer, scope: Scope, input_shape: tuple[int, 
 
 @pytest.fixture(autouse=True)
 def _indifferent_to_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where whoever runs the tests keeps runs and data is no matter."""
-    for name in ("RUN_ROOT", "DATA_ROOT"):
+    """Where whoever runs the tests keeps runs and data is no matter; MLflow itself sets the last of these."""
+    for name in ("RUN_ROOT", "DATA_ROOT", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -34,9 +34,10 @@ from cheapconv.inference.kernels import native
 from cheapconv.layers.lccl import LCCL
 from cheapconv.load import load_run
 
-LIGHTNING, TRITON = "cheapconv.training.classifier", "cheapconv.inference.kernels.triton_gated_conv"
+LIGHTNING = [f"cheapconv.training.{name}" for name in ("classifier", "divergence", "strategies", "sync_norm")]
+TRITON = "cheapconv.inference.kernels.triton_gated_conv"
 for module in pkgutil.walk_packages(cheapconv.__path__, "cheapconv."):
-    if module.name not in (LIGHTNING, TRITON):
+    if module.name not in (*LIGHTNING, TRITON):
         importlib.import_module(module.name)
 assert "models" not in sys.modules and "pytorch_lightning" not in sys.modules and "hydra" not in sys.modules
 net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, bias=False))

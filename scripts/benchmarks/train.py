@@ -58,7 +58,7 @@ def through_train(net: nn.Module, batches: "_Repeat") -> float:
         parts = instantiate(plain, _convert_="all", trainer=None) | {"data": _Ready(batches)}
         _, *shape = batches.batch[0].shape
         cost = count(net, (shape[0], shape[1], shape[2]))
-        names = {"model": "benchmark", "layer": "conv", "data": "fake", "seed": 1}
+        names = {"model": "benchmark", "backbone": "", "layer": "conv", "scope": "", "data": "fake", "seed": 1}
         run = Run(names, {str(key): value for key, value in plain.items()}, Path(folder))
         result = fit(run, parts, Built(net, [], cost, cost, None))
     assert result is not None
@@ -127,7 +127,7 @@ class _Repeat:
 class _Ready(pl.LightningDataModule):
     def __init__(self, batches: _Repeat) -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.batch_size = batches, batches.batch_size
 
     def require_processes(self, world_size: int) -> None:
         """Each process has the same batches of its own."""
