@@ -6,6 +6,7 @@ every launcher does the same, here or on another machine: it calls `run_job` or 
 
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def _train_logged(job: Process) -> int:
         return STOPPED
     job.directory.mkdir(parents=True, exist_ok=True)
     with (job.directory / LOG).open("ab", buffering=0) as log:
-        log.write(f"{PROMPT}python train.py {' '.join(job.arguments)}\n".encode())
+        log.write(f"{PROMPT}python train.py {shlex.join(job.arguments)}\n".encode())
         status = _train(job, log)
         log.write(f"{STATUS}{status}\n".encode())
     return status
