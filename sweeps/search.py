@@ -160,7 +160,8 @@ class Search:
             self.study.tell(number, [found.result["val_top1"], self._cost(job, found.result)])
         elif found.state is State.FAILED:
             self.study.tell(number, state=TrialState.FAIL)
-        elif (self.folder / f"trial{number}" / PRUNED).is_file():
+        elif (pruned := self.folder / f"trial{number}" / PRUNED).is_file():
+            log.info(f"trial {number}: pruned, {pruned.read_text().strip()}")
             self.study.tell(number, state=TrialState.PRUNED)
         else:
             return False

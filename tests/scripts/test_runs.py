@@ -4,8 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests import processes
 from tests.conftest import FinishedRun
+
+pytestmark = pytest.mark.slow
 
 
 def test_finished_runs_are_rows_and_the_others_are_named(tmp_path: Path, finished_run: FinishedRun) -> None:
