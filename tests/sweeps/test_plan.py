@@ -30,13 +30,16 @@ def planned() -> Callable[..., list[Job]]:
     return plan_
 
 
-def test_a_job_has_a_label_and_the_directory_that_its_own_command_would_have(planned) -> None:
+def test_a_job_has_a_label_and_the_directory_that_its_own_command_would_have(
+    planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = planned(["data=digits", "seed=1"], ["data=digits", "seed=2"])
     assert [job.label for job in jobs] == ["seed=1", "seed=2"]
     assert len({job.directory for job in jobs}) == 2
     (alone,) = planned(["data=digits", "seed=2"])
     assert alone.directory == jobs[1].directory
     assert alone.label == alone.directory.name
+    monkeypatch.setenv("RUN_ROOT", "/elsewhere")  # as on another machine, perhaps
     (again,) = planned(alone.overrides)
     assert again.run == alone.run
 
