@@ -26,10 +26,7 @@ def all_callbacks(
 
     `identity` and `config` are what result.json says of the run; `chosen` are the configuration's callbacks.
     """
-    gates, throughput, processes = (
-        GateSparsity(built.cost),
-        Throughput(),
-        Processes(bool(config["trainer"].get("sync_batchnorm"))),
-    )
+    gates, throughput = GateSparsity(built.cost), Throughput()
+    processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
     result = Result(run_dir, identity, config, built, gates, throughput, processes)
     return [Complexity(built), gates, throughput, processes, *chosen, result, OneError()]

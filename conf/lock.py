@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
+from filelock._identity import owner_is_stale
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"
@@ -27,16 +28,11 @@ def owner(run_dir: Path) -> str | None:
     A process of this machine that is gone owns nothing, nor does one of another machine without a heartbeat.
     """
     path = run_dir / LOCK
-    if not path.exists():
+    record = _lease(path).owner
+    # Only looked at: to try the lock would be to hold it for a moment, in which its next owner might come.
+    if record is None or owner_is_stale(record.pid, record.hostname, record.start) or _silence(path) >= LEASE:
         return None
-    lease = _lease(path)
-    record = lease.owner
-    try:
-        lease.acquire(blocking=False)
-    except Timeout:
-        return f"process {record.pid} on {record.hostname}" if record and _silence(path) < LEASE else None
-    lease.release()
-    return None
+    return f"process {record.pid} on {record.hostname}"
 
 
 @contextmanager

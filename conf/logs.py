@@ -4,13 +4,8 @@ import logging
 import os
 import warnings
 
-CHATTY = (
-    "pytorch_lightning",
-    "lightning_fabric",
-    "matplotlib",
-    "hydra",
-    "hydra_plugins",
-)  # libraries that tell more than one wants to know
+# Libraries that tell more than one wants to know.
+CHATTY = ("pytorch_lightning", "lightning_fabric", "matplotlib", "hydra", "hydra_plugins")
 
 
 def is_first_process() -> bool:

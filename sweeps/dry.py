@@ -23,9 +23,7 @@ def dry_table(runs: Mapping[str, Run]) -> str:
         network = json.dumps([config["model"], config["data"]], default=str)
         if network not in counts:
             counts[network] = _count(config)
-        found = outcome(run.directory)
-        state = f"{found.state.value}{found.text and ', '}{found.text}"
-        rows.append((label, state, str(run.directory), *counts[network]))
+        rows.append((label, str(outcome(run.directory)), str(run.directory), *counts[network]))
     return "\n".join(columns(rows, left=3))
 
 

@@ -32,6 +32,9 @@ class Outcome:
     text: str
     result: dict[str, Any] | None = None
 
+    def __str__(self) -> str:
+        return f"{self.state.value}, {self.text}" if self.text else self.state.value
+
 
 def outcome(run_dir: Path) -> Outcome:
     """How far the run in `run_dir` is; ValueError where its result is something else."""

@@ -32,8 +32,9 @@ def plan(combinations: Sequence[Overrides], compose: Callable[[Overrides], DictC
     ValueError names the job whose configuration is wrong, and two that would share a directory.
     """
     jobs: dict[Path, Job] = {}
+    different = [place for place, values in enumerate(zip(*combinations, strict=True)) if len(set(values)) > 1]
     for overrides in combinations:
-        label = _label(overrides, combinations)
+        label = " ".join(overrides[place] for place in different)
         try:
             run = settle(compose(overrides))
         except Exception as error:
@@ -44,11 +45,11 @@ def plan(combinations: Sequence[Overrides], compose: Callable[[Overrides], DictC
                 f"{known.label} and {label} have the same run_dir, {run.directory}; leave run_dir out: RUN_ROOT names "
                 "the folder in which each run has a directory of its own"
             )
-        where = QuotedString(str(run.directory), Quote.double).with_quotes()
-        jobs.setdefault(run.directory, Job(label or run.directory.name, [*overrides, f"run_dir={where}"], run))
+        where = f"run_dir={quoted(run.directory)}"
+        jobs.setdefault(run.directory, Job(label or run.directory.name, [*overrides, where], run))
     return list(jobs.values())
 
 
-def _label(overrides: Overrides, combinations: Sequence[Overrides]) -> str:
-    different = [index for index, values in enumerate(zip(*combinations, strict=True)) if len(set(values)) > 1]
-    return " ".join(overrides[index] for index in different)
+def quoted(path: Path) -> str:
+    """`path` as a value in Hydra's grammar, whatever characters it has."""
+    return QuotedString(str(path), Quote.double).with_quotes()

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import sleep
 
 import optuna
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, JournalStorage
@@ -30,7 +30,7 @@ from conf.stop import STOPPED, asked_by, noting
 from models.run_directory import write_whole
 from sweeps.dry import built
 from sweeps.outcome import State, outcome
-from sweeps.plan import Job, Overrides, plan
+from sweeps.plan import Job, Overrides, plan, quoted
 from sweeps.search_table import RUN, search_table, shortened
 from sweeps.space import split
 from sweeps.sweep import Launch, require_one_process
@@ -110,7 +110,8 @@ class Search:
                 if len(taken) < self.wanted.parallel:
                     # A sampler of its own for each trial: what it proposes follows from the seed and the trials so far.
                     self.study.sampler = TPESampler(seed=self.config.seed + number, constant_liar=True)
-                    self._own(_frozen(self.study.ask(self.space), self.study), taken, owned)
+                    asked = self.study.ask(self.space)
+                    self._own(self.study.trials[asked.number], taken, owned)
         return taken
 
     def _own(self, trial: FrozenTrial, taken: list[FrozenTrial], owned: ExitStack) -> None:
@@ -147,8 +148,8 @@ class Search:
         (job,) = plan([[*self.fixed, *values]], compose)
         macs = built(job.run.config).cost.macs
         write_whole(self._of(trial) / RUN, f"{job.directory}\n")
-        where = QuotedString(str(self.folder), Quote.double).with_quotes()
-        pruning = f"_target_:callbacks.pruning.Pruning,search:{where},trial:{trial.number},macs:{macs}"
+        values_of = f"search:{quoted(self.folder)},trial:{trial.number},macs:{macs}"
+        pruning = f"_target_:callbacks.pruning.Pruning,{values_of}"
         more = [f"+callbacks.pruning={{{pruning}}}"] if self.wanted.prune else []
         label = " ".join(f"{key}={shortened(trial.params[key])}" for key in self.space)
         return Job(f"trial {trial.number}: {label}", [*job.overrides, *more], job.run)
@@ -177,7 +178,3 @@ class Search:
 
 def _journal(folder: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-
-
-def _frozen(trial: optuna.Trial, study: optuna.Study) -> FrozenTrial:
-    return study.trials[trial.number]

@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 
 from conf.stop import asked_by
-from sweeps.job import Process, train_apart
+from sweeps.job import ROOT, Process, train_apart
 from sweeps.squeue import Squeue
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ def run_all(jobs: Sequence[Process], cluster: str, folder: str, parallel: int, p
     Returns once all have ended, however they did. Asked to stop, it leaves the jobs of Slurm to Slurm, and asks those
     of this machine to stop, too. `parameters` are what a job is to have (conf/hydra/launcher).
     """
+    # The processes find this code wherever they start.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     executor = submitit.AutoExecutor(folder, cluster=cluster)
     named = {name if name in SHARED else f"{cluster}_{name}": value for name, value in parameters.items()}
     if cluster == "slurm":

@@ -11,7 +11,6 @@ from conf.logs import log_to_stderr
 from conf.run import finished
 from conf.stop import STOPPED, noting
 from sweeps.dry import dry_table
-from sweeps.job import ROOT
 from sweeps.outcome import State, outcome
 from sweeps.plan import Job, Overrides, plan
 from sweeps.table import text_table
@@ -45,7 +44,6 @@ def sweep(jobs: Sequence[Job], launch: Launch) -> int:
     missing = [job for job in jobs if not finished(job.run)]
     log.info(f"{len(jobs)} jobs, {len(jobs) - len(missing)} of them finished before")
     if missing:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             with watching(missing):
                 launch([job.overrides for job in missing])

@@ -58,8 +58,7 @@ class _Watch:
                 log.info(f"{name}: started, {job.directory}")
             if job in self.running and (has_result or not is_running):
                 self.running.remove(job)
-                found = outcome(job.directory)
-                log.info(f"{name}: {found.state.value}{found.text and ', '}{found.text}")
+                log.info(f"{name}: {outcome(job.directory)}")
         self._draw()
 
     def _draw(self) -> None:
