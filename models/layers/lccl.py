@@ -61,6 +61,9 @@ class LCCL(nn.Module):
         gate_norm: bool = True,
         gate_offset: float | None = 1.0,
         gate_lr_scale: float = 1.0,
+        gate_decay: bool = False,
+        gate_start_scale: float = 1.0,
+        gate_start_shift: float = 0.0,
         unit: Unit = "norm_product",
     ) -> None:
         super().__init__()
@@ -83,6 +86,8 @@ class LCCL(nn.Module):
         self.gate = Gate(
             geometry, gate_kernel, gate_channels, norm=gate_norm, offset=gate_offset, lr_scale=gate_lr_scale
         )
+        self.gate.decays = gate_decay
+        self.start = gate_start_scale, gate_start_shift
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.gate(x)
@@ -95,6 +100,8 @@ class LCCL(nn.Module):
         output least. The authors' gate stays as it is.
         """
         if self.gate.offset is None:
+            nn.init.constant_(self.gate.norm.weight, self.start[0])
+            nn.init.constant_(self.gate.norm.bias, self.start[1])
             return
         y = _solvable(self.conv(x))
         y = y - y.mean((0, 2, 3), keepdim=True)
