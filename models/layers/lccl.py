@@ -11,6 +11,7 @@ from ..geometry import ConvGeometry
 
 GateKernel = Literal["1x1", "kxk"]
 GateChannels = Literal["shared", "each"]
+GateStart = Literal["fitted", "bounded", "random"]
 Unit = Literal["norm_product", "relu_product", "product"]
 
 GAIN = 2.0  # slope of a gate: it goes from 0 to 1 over half a standard deviation of its convolution's output
@@ -60,15 +61,15 @@ class LCCL(nn.Module):
         gate_channels: GateChannels = "shared",
         gate_norm: bool = True,
         gate_offset: float | None = 1.0,
+        gate_start: GateStart = "fitted",
         gate_lr_scale: float = 1.0,
         gate_decay: bool = False,
-        gate_start_scale: float = 1.0,
-        gate_start_shift: float = 0.0,
         unit: Unit = "norm_product",
     ) -> None:
         super().__init__()
         _require_choice("gate_kernel", gate_kernel, GateKernel)
         _require_choice("gate_channels", gate_channels, GateChannels)
+        _require_choice("gate_start", gate_start, GateStart)
         _require_choice("unit", unit, Unit)
         if gate_lr_scale <= 0:
             raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 1.0")
@@ -87,27 +88,26 @@ class LCCL(nn.Module):
             geometry, gate_kernel, gate_channels, norm=gate_norm, offset=gate_offset, lr_scale=gate_lr_scale
         )
         self.gate.decays = gate_decay
-        self.start = gate_start_scale, gate_start_shift
+        self.gate_start = gate_start
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.gate(x)
 
     @torch.no_grad()
     def init_from_batch(self, x: Tensor) -> None:
-        """Open the gate where the convolution responds: the mean square over outputs of conv(x), standardised.
+        """Start the gate as `gate_start` says; x is a training batch (N, in_channels, H, W).
 
-        x is a training batch (N, in_channels, H, W). The positions that start closed are then those that change the
-        output least. The authors' gate stays as it is.
+        "fitted" opens it where the convolution responds: to the mean square over outputs of conv(x), standardised. The
+        positions that start closed are then those that change the output least.
         """
-        if self.gate.offset is None:
-            nn.init.constant_(self.gate.norm.weight, self.start[0])
-            nn.init.constant_(self.gate.norm.bias, self.start[1])
-            return
-        y = _solvable(self.conv(x))
-        y = y - y.mean((0, 2, 3), keepdim=True)
-        strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
-        shared = self.gate.conv.out_channels == 1
-        self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
+        if self.gate_start == "fitted":
+            y = _solvable(self.conv(x))
+            y = y - y.mean((0, 2, 3), keepdim=True)
+            strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
+            shared = self.gate.conv.out_channels == 1
+            self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
+        elif self.gate_start == "bounded":
+            self.gate.conv.weight.copy_(-self.gate.conv.weight.abs())
 
 
 class Gate(nn.Module):
