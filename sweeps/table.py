@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from conf.identity import differences, identifying
+from conf.identity import differences, digest, identifying
 from models.columns import columns
 
 Record = dict[str, Any]
@@ -38,12 +38,16 @@ class Row:
         return self.macs if self.macs_effective is None else self.macs_effective
 
 
+def recipe_key(record: Record) -> str:
+    """The same eight hexadecimal digits for all runs that differ in nothing but their seeds, and for no others."""
+    return digest(record["config"] | {"seed": None})
+
+
 def rows(records: Sequence[Record]) -> list[Row]:
     """The rows of the runs' results, by MACs; the name says in what a recipe differs from another of its network."""
-    recipes: dict[tuple, list[Record]] = defaultdict(list)
+    recipes: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        recipe = {key: value for key, value in identifying(record["config"]).items() if key != "seed"}
-        recipes[tuple(sorted((key, repr(value)) for key, value in recipe.items()))].append(record)
+        recipes[recipe_key(record)].append(record)
     names = _names([runs[0] for runs in recipes.values()])
     found = [_row(name, runs) for name, runs in zip(names, recipes.values(), strict=True)]
     found.sort(key=lambda row: (row.data, row.macs_needed, -row.top1))

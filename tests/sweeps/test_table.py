@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweeps.table import rows, text_table
+from sweeps.table import recipe_key, rows, text_table
 
 
 def run(model: str, seed: int, top1: float, macs: int, **more: Any) -> dict[str, Any]:
@@ -29,6 +29,12 @@ def test_other_recipes_are_other_rows_and_say_in_what_they_differ() -> None:
         ("net optimizer.lr=0.2", 1),
         ("other", 1),
     ]
+
+
+def test_the_key_of_a_recipe_is_that_of_each_of_its_seeds_alone() -> None:
+    one, again, other = run("net", 1, 90.0, 100), run("net", 2, 80.0, 100), run("net", 1, 90.0, 100, lr=0.2)
+    again["config"]["run_dir"] = "elsewhere"
+    assert recipe_key(one) == recipe_key(again) != recipe_key(other)
 
 
 def test_the_front_holds_what_no_other_row_beats_on_the_same_data() -> None:
