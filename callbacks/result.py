@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from callbacks import record, trackers
 from callbacks.figures import accuracy_figure, show
 from callbacks.gates import GateSparsity
+from callbacks.machine import machine
 from callbacks.processes import Processes
 from callbacks.throughput import Throughput
 from models.build import Built
@@ -25,8 +26,8 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 class Result(Epochwise, pl.Callback):
     """Collects what the run measured and writes it, once the test is complete.
 
-    `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the
-    end of the test, over restarts as far as their checkpoints reach.
+    `identity`: model, backbone, layer, scope, data and seed by name, and the command. `wall_seconds` runs from here to
+    the end of the test, over restarts as far as their checkpoints reach.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Result(Epochwise, pl.Callback):
             "wall_seconds": self._wall_seconds(),
             "processes": self.processes.counts,
             "gate_sparsity": report.zero_fraction if report else None,
+            "machine": machine(trainer.strategy.root_device),
             "git_sha": _git_sha(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "config": self.config,
