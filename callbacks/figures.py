@@ -24,7 +24,8 @@ def accuracy_figure(records: Sequence[Record], current: Record | None = None, *,
     """
     known = [*records, *([current] if current and current not in records else [])]
     found, own = rows(known), recipe_key(current) if current else ""
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    is_small = len(found) <= 10  # shown as small as TensorBoard does, letters of a smaller picture are larger
+    figure = Figure(figsize=(6.4, 4.8) if is_small else (8, 5.5), layout="constrained")
     axes = figure.add_subplot()
     front = [(row.macs_needed, row.top1) for row in found if row.on_front]
     axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1, alpha=0.6, zorder=1)
@@ -93,4 +94,4 @@ def _explain(figure: Figure, axes: Axes, found: Sequence[Row], own: str) -> None
     if any(row.macs_effective is not None for row in found):
         text = "with gates: closed positions skipped (full), computed (hollow)"
         axes.plot([], [], "o-", color=OTHER, markersize=POINT, markerfacecolor="w", label=text)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2 if figure.get_figwidth() > 7 else 1, fontsize=8, frameon=False)

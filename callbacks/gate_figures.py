@@ -72,8 +72,8 @@ def open_on_images(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure
 
 
 def small_png(figure: Figure) -> bytes:
-    """`figure` as a PNG of at most 256 colours, which makes photographs small."""
+    """`figure` as a PNG of at most 96 colours, which makes photographs small."""
     large, small = BytesIO(), BytesIO()
-    figure.savefig(large, dpi=100)
-    Image.open(large).convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    figure.savefig(large, dpi=90)
+    Image.open(large).convert("RGB").quantize(96).save(small, "PNG", optimize=True)
     return small.getvalue()

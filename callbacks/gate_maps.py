@@ -68,7 +68,7 @@ class GateMaps(Epochwise, pl.Callback):
             pixels(self.images, data.mean, data.std), {name: each.cpu().numpy() for name, each in maps.items()}
         )
         write_whole(self.run_dir / GATE_MAPS, small_png(figure))
-        show(trainer, "gates/where_they_compute", figure)
+        show(trainer, "Gates/where they let layers compute", figure)
         self.maps = {}
         del self.images
 

@@ -74,13 +74,13 @@ class GateSparsity(Epochwise, pl.Callback):
         if self.report:
             if trainer.is_global_zero:
                 warn_of_dead(self.report.zero_fraction)
-            show(trainer, "gates/closed_by_layer", closed_by_layer(self.report.zero_fraction))
+            show(trainer, "Gates/closed in each layer", closed_by_layer(self.report.zero_fraction))
             if self.history:
                 self._show_history(trainer)
 
     def _show_history(self, trainer: pl.Trainer) -> None:
         self.drawn_at = monotonic()
-        show(trainer, "gates/closed_by_epoch", closed_by_epoch(self.history))
+        show(trainer, "Gates/closed while training", closed_by_epoch(self.history))
 
     def _start(self, pl_module: pl.LightningModule) -> None:
         net = pl_module.net
@@ -95,7 +95,7 @@ class GateSparsity(Epochwise, pl.Callback):
         self.counter.close()
         torch.compiler.set_stance("default")
         self.report = self.counter.report()
-        values = {f"gates_{part}/{name}": zero for name, zero in self.report.zero_fraction.items()}
+        values = {f"{part}_closed_gates/{name}": zero for name, zero in self.report.zero_fraction.items()}
         values |= {f"{part}/macs_effective": self.report.macs_mean}
         for logger in trainer.loggers:
             logger.log_metrics(values, trainer.global_step)

@@ -47,6 +47,10 @@ class Result(Epochwise, pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds_before, self.val_top1 = state_dict["wall_seconds"], state_dict["val_top1"]
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            trackers.begin(trainer.loggers, trackers.hyperparameters(self.identity, self.config))
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.val_top1 = float(trainer.callback_metrics["val/top1"])
 
@@ -59,7 +63,7 @@ class Result(Epochwise, pl.Callback):
             record.write(self.run_dir, result)
             trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])
-            trackers.show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
+            trackers.show(trainer, "Accuracy against MACs", accuracy_figure(runs, result))
 
     def _collect(self, trainer: pl.Trainer) -> record.Record:
         report = self.gates.report
