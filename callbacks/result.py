@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from callbacks import record, trackers
-from callbacks.figures import accuracy_figure, show
+from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
 from callbacks.processes import Processes
-from callbacks.provenance import git_sha, versions
+from callbacks.provenance import device_name, git_sha, versions
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.training.epochwise import Epochwise
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class Result(Epochwise, pl.Callback):
     """Collects what the run measured and writes it, once the test is complete.
 
-    `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the
-    end of the test, over restarts as far as their checkpoints reach.
+    `identity`: model, backbone, layer, scope, data and seed by name, and the command. `wall_seconds` runs from here to
+    the end of the test, over restarts as far as their checkpoints reach.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Result(Epochwise, pl.Callback):
             record.write(self.run_dir, result)
             trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])
-            show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
+            trackers.show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
 
     def _collect(self, trainer: pl.Trainer) -> record.Record:
         report = self.gates.report
@@ -80,6 +80,7 @@ class Result(Epochwise, pl.Callback):
             "wall_seconds": self._wall_seconds(),
             "processes": self.processes.counts,
             "gate_sparsity": report.zero_fraction if report else None,
+            "machine": device_name(trainer.strategy.root_device),
             "git_sha": git_sha(),
             "versions": versions(),
             "config": self.config,

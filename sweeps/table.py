@@ -1,8 +1,10 @@
 """The finished runs as one table: a row for each recipe, its seeds together, and what no other row beats."""
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
@@ -17,11 +19,14 @@ HEADING = ("", "n", "epochs", "parameters", "MACs", "closed gates skipped", "tes
 class Row:
     """Runs that differ in nothing but their seeds: means, and the sample standard deviation of top-1 in percent.
 
-    `macs_effective` are the MACs without closed gates, None where there are no gates. `on_front`: no other row
-    on the same data has at least this top-1 with fewer MACs, nor more top-1 with as few; closed gates are skipped.
+    `recipe` is their `recipe_key`. `macs_effective` are the MACs without closed gates, None where there are no gates;
+    `gates_closed` the mean, the least and the most over the gates of their share of closed positions. `on_front`: no
+    other row on the same data has at least this top-1 with fewer MACs, nor more top-1 with as few; closed gates are
+    skipped.
     """
 
     name: str
+    recipe: str
     data: str
     n: int
     epochs: int
@@ -31,6 +36,7 @@ class Row:
     top1: float
     top1_std: float | None
     commits: int
+    gates_closed: tuple[float, float, float] | None = None
     on_front: bool = False
 
     @property
@@ -51,7 +57,28 @@ def rows(records: Sequence[Record]) -> list[Row]:
     names = _names([runs[0] for runs in recipes.values()])
     found = [_row(name, runs) for name, runs in zip(names, recipes.values(), strict=True)]
     found.sort(key=lambda row: (row.data, row.macs_needed, -row.top1))
-    return [replace(row, on_front=not any(_beats(other, row) for other in found)) for row in found]
+    return [
+        replace(row, on_front=on_front)
+        for _, same in groupby(found, lambda row: row.data)
+        for row, on_front in _with_front(list(same))
+    ]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of each (cost, accuracy): whether no other has at least its accuracy for less, nor more of it for as little."""
+    best, kept = -math.inf, set()
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if accuracy > best:
+            best = accuracy
+            kept.add((cost, accuracy))
+    return [point in kept for point in points]
+
+
+def gate_shares(records: Sequence[Record]) -> dict[str, float]:
+    """Of each gate, in the order of the network: its share of closed positions, averaged over the runs."""
+    shares = [record["gate_sparsity"] for record in records if record["gate_sparsity"]]
+    names = [name for name in shares[0] if all(name in share for share in shares)] if shares else []
+    return {name: fmean(share[name] for share in shares) for name in names}
 
 
 def text_table(records: Sequence[Record]) -> str:
@@ -69,8 +96,10 @@ def text_table(records: Sequence[Record]) -> str:
 def _row(name: str, runs: Sequence[Record]) -> Row:
     top1 = [run["top1"] for run in runs]
     effective = [run["macs_effective"] for run in runs if run["macs_effective"] is not None]
+    shares = gate_shares(runs).values()
     return Row(
         name=name,
+        recipe=recipe_key(runs[0]),
         data=runs[0]["data"],
         n=len(runs),
         epochs=runs[0]["epochs"],
@@ -80,6 +109,7 @@ def _row(name: str, runs: Sequence[Record]) -> Row:
         top1=fmean(top1),
         top1_std=stdev(top1) if len(top1) > 1 else None,
         commits=len({run["git_sha"] for run in runs}),
+        gates_closed=(fmean(shares), min(shares), max(shares)) if shares else None,
     )
 
 
@@ -88,17 +118,23 @@ def _names(firsts: Sequence[Record]) -> list[str]:
     several = len({run["data"] for run in firsts}) > 1
     heads = [f"{run['model']} on {run['data']}" if several else str(run["model"]) for run in firsts]
     recipes = [identifying(run["config"]) for run in firsts]
-    names = []
+    return [
+        " ".join([head, *(f"{key}={recipe.get(key)}" for key in keys)])
+        for head, recipe, keys in zip(heads, recipes, _varying(heads, recipes), strict=True)
+    ]
+
+
+def _varying(heads: Sequence[str], recipes: Sequence[Record]) -> Iterable[list[str]]:
+    """For each recipe, the keys in which those of its head are not all equal, but for their seeds."""
+    first: dict[str, Record] = {}
+    keys: dict[str, set[str]] = defaultdict(set)
     for head, recipe in zip(heads, recipes, strict=True):
-        same = [other for name, other in zip(heads, recipes, strict=True) if name == head]
-        keys = sorted({key for other in same for key in differences(recipe, other)} - {"seed"})
-        names.append(" ".join([head, *(f"{key}={recipe.get(key)}" for key in keys)]))
-    return names
+        keys[head] |= differences(recipe, first.setdefault(head, recipe)).keys() - {"seed"}
+    return (sorted(keys[head]) for head in heads)
 
 
-def _beats(one: Row, other: Row) -> bool:
-    no_worse = one.macs_needed <= other.macs_needed and one.top1 >= other.top1
-    return one.data == other.data and no_worse and (one.macs_needed, one.top1) != (other.macs_needed, other.top1)
+def _with_front(same: Sequence[Row]) -> Iterable[tuple[Row, bool]]:
+    return zip(same, front([(row.macs_needed, row.top1) for row in same]), strict=True)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

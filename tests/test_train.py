@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def test_the_same_command_elsewhere_gives_the_same_numbers(finished_run: Finishe
     """Also in another process, where Python hashes words otherwise."""
     processes.run("train.py", *GATED, f"run_dir={tmp_path / 'again'}", status=0)
     assert numbers(tmp_path / "again") == numbers(finished_run.directory)
+
+
+def test_the_result_says_how_to_get_it_again(finished_run: FinishedRun) -> None:
+    record = result(finished_run.directory)
+    assert shlex.split(record["command"]) == ["python", "train.py", *GATED]  # without the run directory
+    assert f": {record['machine']}\n" in Path("/proc/cpuinfo").read_text()
 
 
 def test_a_finished_run_is_shown_and_its_directory_is_no_other_ones(finished_run: FinishedRun) -> None:

@@ -1,14 +1,17 @@
 """Runs folded into rows: statistics and front by hand."""
 
+import random
 from typing import Any
 
-from sweeps.table import recipe_key, rows, text_table
+import pytest
+
+from sweeps.table import front, gate_shares, recipe_key, rows, text_table
 
 
 def run(model: str, seed: int, top1: float, macs: int, **more: Any) -> dict[str, Any]:
     """The result of a run, as far as the table reads it."""
     config = {"model": {"name": model}, "seed": seed, "optimizer": {"lr": more.pop("lr", 0.1)}, "data": {"n": 1}}
-    usual = {"params": 10, "epochs": 3, "macs_effective": None, "git_sha": "a", "data": "digits"}
+    usual = {"params": 10, "epochs": 3, "macs_effective": None, "git_sha": "a", "data": "digits", "gate_sparsity": None}
     return {"model": model, "top1": top1, "macs": macs, "config": config, **usual, **more}
 
 
@@ -46,6 +49,22 @@ def test_the_front_holds_what_no_other_row_beats_on_the_same_data() -> None:
         "gated",
         "large",
     ]
+
+
+def test_the_front_is_what_comparing_each_with_each_gives() -> None:
+    numbers = random.Random(0)
+    points = [(numbers.randrange(30), numbers.randrange(30)) for _ in range(200)]
+    beaten = [
+        any(cost <= c and accuracy >= a and (cost, accuracy) != (c, a) for cost, accuracy in points) for c, a in points
+    ]
+    assert front(points) == [not is_beaten for is_beaten in beaten]
+
+
+def test_the_shares_of_closed_gates_are_averaged_over_the_seeds() -> None:
+    shares = {"a": 0.2, "b": 0.6}, {"a": 0.4, "b": 0.6, "c": 0.1}
+    both = [run("net", seed, 90.0, 100, gate_sparsity=share) for seed, share in enumerate(shares)]
+    assert gate_shares(both) == pytest.approx({"a": 0.3, "b": 0.6})
+    assert rows(both)[0].gates_closed == pytest.approx((0.45, 0.3, 0.6))
 
 
 def test_runs_of_different_commits_are_marked() -> None:
