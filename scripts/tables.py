@@ -113,7 +113,8 @@ def as_markdown(done: "list[Comparison]") -> str:
             comparisons = list(group)
             lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in comparisons]
             if needed := _needed(comparisons):
-                lines += ["", _markdown_line(NEEDS), "|---|---|--:|--:|--:|", *map(_markdown_line, needed)]
+                lines += ["", f"### {table}: what the runs need", "", _markdown_line(NEEDS), "|---|---|--:|--:|--:|"]
+                lines += map(_markdown_line, needed)
     return "\n".join(lines)
 
 
