@@ -19,7 +19,16 @@ MAY_IMPORT = {
     "data": {"data"},
     "callbacks": {"callbacks", "models", "conf.identity", "conf.processes", "conf.stop", "sweeps.table"},
     "scripts": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "sweeps", "train"},
-    "scripts/benchmarks": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "train"},
+    "scripts/benchmarks": {
+        "scripts.benchmarks",
+        "scripts.published",
+        "conf",
+        "models",
+        "data",
+        "callbacks",
+        "sweeps",
+        "train",
+    },
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
     "models/__init__.py": set(),
