@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from callbacks import record, trackers
-from callbacks.figures import accuracy_figure, show
+from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
 from callbacks.machine import machine
 from callbacks.processes import Processes
@@ -63,7 +63,7 @@ class Result(Epochwise, pl.Callback):
             record.write(self.run_dir, result)
             trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])
-            show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
+            trackers.show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
 
     def _collect(self, trainer: pl.Trainer) -> record.Record:
         report = self.gates.report

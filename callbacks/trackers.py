@@ -1,9 +1,11 @@
-"""Tell the trackers of a complete run what it was and what came of it: once, at its end."""
+"""Tell the trackers of a run what it was, what came of it, and what there is to look at."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from conf.identity import identifying
@@ -39,3 +41,10 @@ def report(loggers: Iterable[Logger], result: dict[str, Any], step: int) -> None
             logger.log_hyperparams(settings)
             logger.log_metrics(metrics, step)
         logger.save()
+
+
+def show(trainer: pl.Trainer, name: str, figure: Figure) -> None:
+    """Hand `figure` to TensorBoard, where it is one of the loggers."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            logger.experiment.add_figure(name, figure, trainer.global_step)

@@ -69,8 +69,14 @@ function drawAccuracy(div, axis, isLog, lines) {
   ].filter((each) => each.x.length);
   const x = { title: { text: wrapped(axis.title, div.clientWidth) }, type: isLog ? "log" : "linear", tickformat: "~s", range: range.x };
   const y = { title: { text: "test top-1, %" }, range: range.y };
-  Plotly.react(div, traces, layout(x, y), CONFIG);
+  Plotly.react(div, traces, layout(isLog ? { ...x, dtick: logTicks(range.x, div.clientWidth) } : x, y), CONFIG);
   return lines.length - points.length;
+}
+
+// Every digit, 1 with 2 and 5, or the powers of ten alone, by the pixels that a power of ten has.
+function logTicks([low, high], width) {
+  const pixels = width / (high - low);
+  return pixels > 900 ? "D1" : pixels > 150 ? "D2" : 1;
 }
 
 function along(cost, isLog) {
