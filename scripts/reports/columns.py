@@ -28,43 +28,42 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        return self.key not in ("name", "layer")
+        return self.key != "name"
 
 
-def _number(key: str, title: str, value: Callable[[Line], float | None], form: str) -> Column:
+def _number(key: str, title: str, value: Callable[[Line], float | None], written: Callable[[float], str]) -> Column:
     def text(line: Line) -> str:
         number = value(line)
-        return "" if number is None else format(number, form)
+        return "" if number is None else written(number)
 
     return Column(key, title, value, text)
 
 
-def _millions(key: str, title: str, value: Callable[[Line], float | None]) -> Column:
-    def text(line: Line) -> str:
-        number = value(line)
-        return "" if number is None else in_millions(number)
-
-    return Column(key, title, value, text)
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
 
 
-def in_millions(number: float) -> str:
-    """With three digits at least: 40.3, 6.10, 0.209."""
-    millions = number / 1e6
-    return f"{millions:,.1f}" if millions >= 10 else f"{millions:.3g}" if millions < 1 else f"{millions:.2f}"
+def _three_digits(number: float) -> str:
+    """1,234, 40.3, 6.10, 0.209."""
+    return f"{number:#,.3g}" if abs(number) < 1 else f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f}"
+
+
+def _millions(number: float) -> str:
+    return _three_digits(number / 1e6)
 
 
 def _top1(line: Line) -> str:
-    return mean_and_std(line.row.top1, line.row.top1_std)
+    return _mean_and_std(line.row.top1, line.row.top1_std)
 
 
 def _difference(line: Line) -> str:
     if not line.difference:
         return ""
-    text = mean_and_std(line.difference.mean, line.difference.std, "+.2f")
+    text = _mean_and_std(line.difference.mean, line.difference.std, "+.2f")
     return text if line.difference.n == line.row.n else f"{text} (n = {line.difference.n})"
 
 
-def mean_and_std(mean: float, std: float | None, form: str = ".2f") -> str:
+def _mean_and_std(mean: float, std: float | None, form: str = ".2f") -> str:
     return format(mean, form) if std is None else f"{mean:{form}} +/- {std:.2f}"
 
 
@@ -75,7 +74,7 @@ def _gates(line: Line) -> str:
 
 COLUMNS = (
     Column("name", "network", lambda line: line.row.name, lambda line: line.row.name),
-    _number("n", "n", lambda line: line.row.n, "d"),
+    _number("n", "n", lambda line: line.row.n, _whole),
     Column(
         "top1",
         "test top-1, %",
@@ -90,20 +89,20 @@ COLUMNS = (
         _difference,
         lambda line: line.difference.std if line.difference else None,
     ),
-    _number("params", "parameters", lambda line: line.row.params, ",d"),
-    _millions("macs", "million MACs an image", lambda line: line.row.macs),
-    _millions("macs_effective", "closed gates skipped, million MACs", lambda line: line.row.macs_effective),
-    _number("times_fewer_macs", "times fewer MACs", lambda line: line.times_fewer_macs, ".2f"),
+    _number("params", "parameters", lambda line: line.row.params, _whole),
+    _number("macs", "million MACs an image", lambda line: line.row.macs, _millions),
+    _number("macs_effective", "closed gates skipped, million MACs", lambda line: line.row.macs_effective, _millions),
+    _number("times_fewer_macs", "times fewer MACs", lambda line: line.times_fewer_macs, "{:.2f}".format),
     Column(
         "gates_closed",
         "gate positions closed, %: mean (least to most of a gate)",
         lambda line: 100 * line.row.gates_closed[0] if line.row.gates_closed else None,
         _gates,
     ),
-    _number("eager_ms", "ms an image", lambda line: line.speed.get("eager_ms"), ".3g"),
-    _number("deployed_ms", "ms an image, deployed", lambda line: line.speed.get("deployed_ms"), ".3g"),
+    _number("eager_ms", "ms an image", lambda line: line.speed.get("eager_ms"), _three_digits),
+    _number("deployed_ms", "ms an image, deployed", lambda line: line.speed.get("deployed_ms"), _three_digits),
     _number(
-        "train_images_per_second", "training images/s", lambda line: line.speed.get("train_images_per_second"), ",.0f"
+        "train_images_per_second", "training images/s", lambda line: line.speed.get("train_images_per_second"), _whole
     ),
 )
 

@@ -113,7 +113,7 @@ function drawCurves(div, metric, title, lines) {
     name: line.label,
     x: line.curves[metric].map((point) => point[0]),
     y: line.curves[metric].map((point) => point[1]),
-    line: { color: CYCLE[place % CYCLE.length], dash: DASHES[Math.floor(place / CYCLE.length) % DASHES.length], width: 1.8 },
+    line: { color: CYCLE[line.place % CYCLE.length], dash: DASHES[Math.floor(line.place / CYCLE.length) % DASHES.length], width: 1.8 },
     visible: place < MOST_CURVES ? true : "legendonly",
     hovertemplate: `<b>${line.label}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>`,
   }));
