@@ -1,9 +1,6 @@
 """Put together result.json, the one file that tables and reports are made of, when a run is complete."""
 
 import logging
-import platform
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,14 +10,13 @@ import pytorch_lightning as pl
 from callbacks import record, trackers
 from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
-from callbacks.machine import machine
 from callbacks.processes import Processes
+from callbacks.provenance import device_name, git_sha, versions
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 
 
 class Result(Epochwise, pl.Callback):
@@ -84,21 +80,11 @@ class Result(Epochwise, pl.Callback):
             "wall_seconds": self._wall_seconds(),
             "processes": self.processes.counts,
             "gate_sparsity": report.zero_fraction if report else None,
-            "machine": machine(trainer.strategy.root_device),
-            "git_sha": _git_sha(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "machine": device_name(trainer.strategy.root_device),
+            "git_sha": git_sha(),
+            "versions": versions(),
             "config": self.config,
         }
 
     def _wall_seconds(self) -> float:
         return self.seconds_before + perf_counter() - self.start
-
-
-def _git_sha() -> str | None:
-    """The commit of this code, `-dirty` where files differ from it; None outside a git checkout."""
-    root = Path(__file__).parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "sweeps",
         "train",
     },
-    "scripts/benchmarks": {"scripts.benchmarks", "conf", "models", "data", "callbacks", "train"},
+    "scripts/benchmarks": {"scripts.benchmarks", "scripts.published", "conf", "models", "data", "callbacks", "train"},
     "scripts/reports": {"scripts.reports", "conf.identity", "models.run_directory", "callbacks.record", "sweeps"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
