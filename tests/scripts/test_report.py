@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from scripts.reports.curves import mean_curves
 from scripts.reports.embedded import BLOCK, embedded
 from scripts.reports.found import find
 from scripts.reports.groups import groups
@@ -137,6 +138,27 @@ def test_a_run_directory_has_one_result(tmp_path: Path) -> None:
     found = find([tmp_path])
     assert [each.path.name for each in found.runs] == ["result.json"]
     assert not found.left_out
+
+
+def test_curves_are_means_over_seeds_of_what_a_run_did_last(tmp_path: Path) -> None:
+    """A resumed run, which did its second epoch again, and one whose file was moved beside its result."""
+    files = {"a/csv/version_0": "0,50,2\n1,60,", "a/csv/version_1": "1,70,1\n2,80,", "b": "0,70,4\n1,80,3"}
+    for folder, rows in files.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metrics.csv").write_text(f"epoch,val/top1,train/loss\n{rows}\n")
+    found = mean_curves([tmp_path / "a", tmp_path / "b"])
+    assert found == {"val/top1": [(1, 60), (2, 75)], "train/loss": [(1, 3), (2, 2)]}
+    assert mean_curves([tmp_path / "a", tmp_path]) == {}
+
+
+def test_speeds_of_one_recipe_come_from_one_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in {"a": '[{"recipe": "1", "eager_ms": 2}]', "b": '[{"recipe": "1"}]', "c": '"none"'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "speed.json").write_text(f'{{"machine": "{name}", "rows": {text}}}')
+    found = find([tmp_path])
+    assert found.speeds == {"1": {"recipe": "1", "eager_ms": 2, "machine": "a"}}
+    assert "b/speed.json: other measured speeds of the recipe 1 are in another file" in caplog.text
+    assert "c/speed.json: not what scripts/benchmark.py benchmark=study writes" in caplog.text
 
 
 def test_markdown_says_what_it_shows(folder: Path) -> None:
