@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
     if config.format == ReportFormat.png:
         if out is None:
             raise ValueError("format=png needs a file: out=picture.png")
-        _draw(made, out)
+        _draw(made[0], made[1:], out)
     elif out is None:
         print(_text(config.format, made, found))
     else:
@@ -59,14 +59,13 @@ def _text(kind: ReportFormat, made: Sequence[Group], found: Found) -> str:
     return as_markdown(made)
 
 
-def _draw(made: Sequence[Group], out: Path) -> None:
-    if len(made) > 1:
-        titles = "; ".join(group.title for group in made)
-        raise ValueError(f"format=png draws one group, and here are {len(made)} ({titles}); name the folder of one")
+def _draw(largest: Group, others: Sequence[Group], out: Path) -> None:
     # Here, not at the top: Matplotlib takes a while.
     from callbacks.figures import accuracy_figure
 
-    records = [run.record for line in made[0].lines for run in line.runs]
+    for other in others:
+        log.warning(f"not in the picture, since it cannot be compared with the rest: {other.title}")
+    records = [run.record for line in largest.lines for run in line.runs]
     accuracy_figure(records).savefig(out, dpi=120)
 
 

@@ -256,5 +256,8 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, folder: Path) -> None:
     assert "no finished run in there; name folders that have some" in nothing.stderr
     unsaid = processes.run("scripts/report.py", f"folders=[{folder}]", "format=png", status=1)
     assert "format=png needs a file: out=picture.png" in unsaid.stderr
+    write(tmp_path, of_seed(kept("sic"), 1, 50.0, data="other"))
+    command = "scripts/report.py", f"folders=[{folder},{tmp_path}]", "format=png", f"out={tmp_path / 'drawn.png'}"
+    assert "cannot be compared with the rest: other, 16 px, 40 epochs" in processes.run(*command, status=0).stderr
     rows = json.loads(processes.run("scripts/report.py", f"folders=[{folder}]", "format=json", status=0).stdout)
     assert [len(group["rows"]) for group in rows["groups"]] == [4]
