@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from callbacks import record
 from conf import stop
+from conf.command import command
 from conf.launch import launch
 from conf.run import Run, attempt, begin, finished, settle
 from data import absent
@@ -69,7 +70,7 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     if config["compile"]:
         built.net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
-    identity, chosen = run.names | run.extension, config["callbacks"].values()
+    identity, chosen = run.names | run.extension | {"command": command()}, config["callbacks"].values()
     callbacks = all_callbacks(built, run.directory, identity, run.config, chosen)
     trainer = make_trainer(run.config["trainer"], run.directory, list(config["logger"].values()), callbacks)
     config["data"].require_processes(trainer.world_size)

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from callbacks.complexity import Complexity
+from callbacks.gate_maps import GateMaps
 from callbacks.gates import GateSparsity
 from callbacks.one_error import OneError
 from callbacks.processes import Processes
@@ -29,4 +30,5 @@ def all_callbacks(
     gates, throughput = GateSparsity(built.cost), Throughput()
     processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
     result = Result(run_dir, identity, config, built, gates, throughput, processes)
-    return [Complexity(built), gates, throughput, processes, *chosen, result, OneError()]
+    maps = GateMaps(run_dir, built.cost)  # after the gates are counted, and before the result that ends the run
+    return [Complexity(built), gates, maps, throughput, processes, *chosen, result, OneError()]

@@ -13,19 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class Complexity(Epochwise, pl.Callback):
-    """Parameters and MACs of the network and of its baseline, to the log and the loggers."""
+    """Parameters and MACs of the network and of its baseline, to the log."""
 
     def __init__(self, built: Built) -> None:
         self.built = built
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        cost, baseline = self.built.cost, self.built.baseline
         for line in rebuild_lines(self.built):
             log.info(line)
-        values = {"params": cost.params, "macs": cost.macs, "activations": cost.activations}
-        values |= {"baseline_params": baseline.params, "baseline_macs": baseline.macs}
-        for logger in trainer.loggers:
-            logger.log_metrics({f"cost/{name}": value for name, value in values.items()}, 0)
 
 
 def rebuild_lines(built: Built) -> list[str]:

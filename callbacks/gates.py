@@ -5,12 +5,15 @@ import math
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from time import monotonic
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from callbacks.figures import gate_figure, show
+from callbacks.gate_figures import closed_by_epoch, closed_by_layer
+from callbacks.trackers import show
 from models.cost import Cost
 from models.layers import gated_layers
 from models.training.epochwise import Epochwise
@@ -18,6 +21,7 @@ from models.training.processes import sum_over_processes
 from models.watch import watched
 
 log = logging.getLogger(__name__)
+BETWEEN = 60.0  # seconds between two pictures while training: one takes as long as a few steps
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,21 @@ class GateReport:
 class GateSparsity(Epochwise, pl.Callback):
     """Counts the zeros under BN + ReLU in every gate, each image once, over all processes.
 
-    Does nothing in a network without gates. `report` holds the last evaluation.
+    Does nothing in a network without gates. `report` holds the last evaluation. TensorBoard is shown pictures, of
+    validations so far at most once a minute.
     """
 
     def __init__(self, cost: Cost) -> None:
         self.cost = cost
         self.report: GateReport | None = None
+        self.history: dict[int, dict[str, float]] = {}  # zero fractions on validation images, by epochs trained
+        self.drawn_at = -math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start(pl_module)
@@ -51,13 +64,23 @@ class GateSparsity(Epochwise, pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._finish(trainer, "val")
+        if self.report and not trainer.sanity_checking:
+            self.history[trainer.current_epoch + 1] = self.report.zero_fraction
+            if monotonic() - self.drawn_at > BETWEEN:
+                self._show_history(trainer)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._finish(trainer, "test")
         if self.report:
             if trainer.is_global_zero:
                 warn_of_dead(self.report.zero_fraction)
-            show(trainer, "gate_sparsity_by_layer", gate_figure(self.report.zero_fraction))
+            show(trainer, "Gates/closed in each layer", closed_by_layer(self.report.zero_fraction))
+            if self.history:
+                self._show_history(trainer)
+
+    def _show_history(self, trainer: pl.Trainer) -> None:
+        self.drawn_at = monotonic()
+        show(trainer, "Gates/closed while training", closed_by_epoch(self.history))
 
     def _start(self, pl_module: pl.LightningModule) -> None:
         net = pl_module.net
@@ -72,7 +95,7 @@ class GateSparsity(Epochwise, pl.Callback):
         self.counter.close()
         torch.compiler.set_stance("default")
         self.report = self.counter.report()
-        values = {f"gates_{part}/{name}": zero for name, zero in self.report.zero_fraction.items()}
+        values = {f"{part}_closed_gates/{name}": zero for name, zero in self.report.zero_fraction.items()}
         values |= {f"{part}/macs_effective": self.report.macs_mean}
         for logger in trainer.loggers:
             logger.log_metrics(values, trainer.global_step)

@@ -1,9 +1,6 @@
 """Put together result.json, the one file that tables and reports are made of, when a run is complete."""
 
 import logging
-import platform
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,22 +8,22 @@ from typing import Any
 import pytorch_lightning as pl
 
 from callbacks import record, trackers
-from callbacks.figures import accuracy_figure, show
+from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
 from callbacks.processes import Processes
+from callbacks.provenance import device_name, git_sha, versions
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "hydra-core")
 
 
 class Result(Epochwise, pl.Callback):
     """Collects what the run measured and writes it, once the test is complete.
 
-    `identity`: model, backbone, layer, scope, data and seed by name. `wall_seconds` runs from here to the
-    end of the test, over restarts as far as their checkpoints reach.
+    `identity`: model, backbone, layer, scope, data and seed by name, and the command. `wall_seconds` runs from here to
+    the end of the test, over restarts as far as their checkpoints reach.
     """
 
     def __init__(
@@ -50,6 +47,10 @@ class Result(Epochwise, pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds_before, self.val_top1 = state_dict["wall_seconds"], state_dict["val_top1"]
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            trackers.begin(trainer.loggers, trackers.hyperparameters(self.identity, self.config))
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.val_top1 = float(trainer.callback_metrics["val/top1"])
 
@@ -62,7 +63,7 @@ class Result(Epochwise, pl.Callback):
             record.write(self.run_dir, result)
             trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])
-            show(trainer, "accuracy_against_macs", accuracy_figure(runs, result))
+            trackers.show(trainer, "Accuracy against MACs", accuracy_figure(runs, result))
 
     def _collect(self, trainer: pl.Trainer) -> record.Record:
         report = self.gates.report
@@ -83,20 +84,11 @@ class Result(Epochwise, pl.Callback):
             "wall_seconds": self._wall_seconds(),
             "processes": self.processes.counts,
             "gate_sparsity": report.zero_fraction if report else None,
-            "git_sha": _git_sha(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "machine": device_name(trainer.strategy.root_device),
+            "git_sha": git_sha(),
+            "versions": versions(),
             "config": self.config,
         }
 
     def _wall_seconds(self) -> float:
         return self.seconds_before + perf_counter() - self.start
-
-
-def _git_sha() -> str | None:
-    """The commit of this code, `-dirty` where files differ from it; None outside a git checkout."""
-    root = Path(__file__).parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

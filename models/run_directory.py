@@ -9,6 +9,7 @@ CONFIG = "config.json"  # the resolved configuration
 CHECKPOINT = "last.ckpt"  # where the same command goes on
 PREVIOUS = "previous.ckpt"  # the one before it, for where it is damaged
 RESULT = "result.json"  # there once the run is complete
+GATE_MAPS = "gate_maps.png"  # where the gates of a gated network let it compute, on test images
 FAILURE = "failed.txt"  # why the last attempt ended, where it did not complete
 
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from conf.command import arguments
 from conf.lock import owner
 from conf.logs import is_first_process
 from conf.stop import STOPPED, Stopped, asked_by, noting
@@ -51,10 +52,8 @@ def process_of(composed: DictConfig) -> Process:
 
 
 def _process(config: DictConfig, hydra: Any) -> Process:
-    sources = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    arguments = [f"--config-dir={path.removeprefix('file://')}" for path in sources] + list(hydra.overrides.task)
     cwd = hydra.runtime.cwd
-    return Process(arguments, cwd, Path(cwd, config.run_dir), list(config.stop_signals))
+    return Process(arguments(hydra), cwd, Path(cwd, config.run_dir), list(config.stop_signals))
 
 
 def train_apart(job: Process) -> int:

@@ -32,9 +32,9 @@ def plan(combinations: Sequence[Overrides], compose: Callable[[Overrides], DictC
     ValueError names the job whose configuration is wrong, and two that would share a directory.
     """
     jobs: dict[Path, Job] = {}
-    different = [place for place, values in enumerate(zip(*combinations, strict=True)) if len(set(values)) > 1]
+    shared = set(combinations[0]).intersection(*combinations)
     for overrides in combinations:
-        label = " ".join(overrides[place] for place in different)
+        label = " ".join(each for each in overrides if each not in shared)
         try:
             run = settle(compose(overrides))
         except Exception as error:

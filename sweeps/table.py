@@ -1,12 +1,14 @@
 """The finished runs as one table: a row for each recipe, its seeds together, and what no other row beats."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
-from conf.identity import differences, identifying
+from conf.identity import digest, identifying
 from models.columns import columns
 
 Record = dict[str, Any]
@@ -17,11 +19,14 @@ HEADING = ("", "n", "epochs", "parameters", "MACs", "closed gates skipped", "tes
 class Row:
     """Runs that differ in nothing but their seeds: means, and the sample standard deviation of top-1 in percent.
 
-    `macs_effective` are the MACs without closed gates, None where there are no gates. `on_front`: no other row
-    on the same data has at least this top-1 with fewer MACs, nor more top-1 with as few; closed gates are skipped.
+    `recipe` is their `recipe_key`. `macs_effective` are the MACs without closed gates, None where there are no gates;
+    `gates_closed` the mean, the least and the most over the gates of their share of closed positions. `on_front`: no
+    other row on the same data has at least this top-1 with fewer MACs, nor more top-1 with as few; closed gates are
+    skipped.
     """
 
     name: str
+    recipe: str
     data: str
     n: int
     epochs: int
@@ -31,6 +36,7 @@ class Row:
     top1: float
     top1_std: float | None
     commits: int
+    gates_closed: tuple[float, float, float] | None = None
     on_front: bool = False
 
     @property
@@ -38,16 +44,41 @@ class Row:
         return self.macs if self.macs_effective is None else self.macs_effective
 
 
+def recipe_key(record: Record) -> str:
+    """The same eight hexadecimal digits for all runs that differ in nothing but their seeds, and for no others."""
+    return digest(record["config"] | {"seed": None})
+
+
 def rows(records: Sequence[Record]) -> list[Row]:
     """The rows of the runs' results, by MACs; the name says in what a recipe differs from another of its network."""
-    recipes: dict[tuple, list[Record]] = defaultdict(list)
+    recipes: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        recipe = {key: value for key, value in identifying(record["config"]).items() if key != "seed"}
-        recipes[tuple(sorted((key, repr(value)) for key, value in recipe.items()))].append(record)
+        recipes[recipe_key(record)].append(record)
     names = _names([runs[0] for runs in recipes.values()])
     found = [_row(name, runs) for name, runs in zip(names, recipes.values(), strict=True)]
     found.sort(key=lambda row: (row.data, row.macs_needed, -row.top1))
-    return [replace(row, on_front=not any(_beats(other, row) for other in found)) for row in found]
+    return [
+        replace(row, on_front=on_front)
+        for _, same in groupby(found, lambda row: row.data)
+        for row, on_front in _with_front(list(same))
+    ]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of each (cost, accuracy): whether no other has at least its accuracy for less, nor more of it for as little."""
+    best, kept = -math.inf, set()
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if accuracy > best:
+            best = accuracy
+            kept.add((cost, accuracy))
+    return [point in kept for point in points]
+
+
+def gate_shares(records: Sequence[Record]) -> dict[str, float]:
+    """Of each gate, in the order of the network: its share of closed positions, averaged over the runs."""
+    shares = [record["gate_sparsity"] for record in records if record["gate_sparsity"]]
+    names = [name for name in shares[0] if all(name in share for share in shares)] if shares else []
+    return {name: fmean(share[name] for share in shares) for name in names}
 
 
 def text_table(records: Sequence[Record]) -> str:
@@ -65,8 +96,10 @@ def text_table(records: Sequence[Record]) -> str:
 def _row(name: str, runs: Sequence[Record]) -> Row:
     top1 = [run["top1"] for run in runs]
     effective = [run["macs_effective"] for run in runs if run["macs_effective"] is not None]
+    shares = gate_shares(runs).values()
     return Row(
         name=name,
+        recipe=recipe_key(runs[0]),
         data=runs[0]["data"],
         n=len(runs),
         epochs=runs[0]["epochs"],
@@ -76,6 +109,7 @@ def _row(name: str, runs: Sequence[Record]) -> Row:
         top1=fmean(top1),
         top1_std=stdev(top1) if len(top1) > 1 else None,
         commits=len({run["git_sha"] for run in runs}),
+        gates_closed=(fmean(shares), min(shares), max(shares)) if shares else None,
     )
 
 
@@ -84,17 +118,34 @@ def _names(firsts: Sequence[Record]) -> list[str]:
     several = len({run["data"] for run in firsts}) > 1
     heads = [f"{run['model']} on {run['data']}" if several else str(run["model"]) for run in firsts]
     recipes = [identifying(run["config"]) for run in firsts]
-    names = []
+    return [" ".join([head, *words]) for head, words in zip(heads, set_apart(heads, recipes), strict=True)]
+
+
+def set_apart(heads: Sequence[str], recipes: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """For each recipe, as key=value, what sets it apart from others of its head; seeds do not, nor does a value that
+    more than half of these have.
+    """
+    same: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for head, recipe in zip(heads, recipes, strict=True):
-        same = [other for name, other in zip(heads, recipes, strict=True) if name == head]
-        keys = sorted({key for other in same for key in differences(recipe, other)} - {"seed"})
-        names.append(" ".join([head, *(f"{key}={recipe.get(key)}" for key in keys)]))
-    return names
+        same[head].append(recipe)
+    usual = {head: _usual(of_head) for head, of_head in same.items()}
+    return [
+        [f"{key}={recipe.get(key)}" for key, value in usual[head].items() if value != repr(recipe.get(key))]
+        for head, recipe in zip(heads, recipes, strict=True)
+    ]
 
 
-def _beats(one: Row, other: Row) -> bool:
-    no_worse = one.macs_needed <= other.macs_needed and one.top1 >= other.top1
-    return one.data == other.data and no_worse and (one.macs_needed, one.top1) != (other.macs_needed, other.top1)
+def _usual(recipes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Of each key in which they differ, how the value of more than half of them is written; "" where there is none."""
+    usual = {}
+    for key in sorted({key for recipe in recipes for key in recipe} - {"seed"}):
+        value, number = Counter(repr(recipe.get(key)) for recipe in recipes).most_common(1)[0]
+        usual[key] = value if 2 * number > len(recipes) else ""
+    return usual
+
+
+def _with_front(same: Sequence[Row]) -> Iterable[tuple[Row, bool]]:
+    return zip(same, front([(row.macs_needed, row.top1) for row in same]), strict=True)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -34,12 +34,12 @@ def result(run_dir: Path) -> dict[str, Any]:
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
-    """What the loggers were told, but for the costs that each start repeats, by step."""
+    """What the loggers were told, by step."""
     found = []
     for file in run_dir.glob("csv/*/metrics.csv"):
         with file.open() as lines:
             found += [{name: value for name, value in row.items() if value} for row in csv.DictReader(lines)]
-    return sorted((row for row in found if "cost/macs" not in row), key=lambda row: (int(row["step"]), sorted(row)))
+    return sorted(found, key=lambda row: (int(row["step"]), sorted(row)))
 
 
 def finish(run_dir: Path, arguments: list[str], ranks: int = 1, **environment: str) -> str:

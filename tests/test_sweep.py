@@ -107,3 +107,14 @@ def test_a_sweep_lists_its_jobs(tmp_path: Path) -> None:
 def test_a_sweep_is_not_started_as_several_processes(tmp_path: Path) -> None:
     done = processes.run("train.py", "-m", *TINY, "seed=1,2", status=1, WORLD_SIZE="2", RUN_ROOT=str(tmp_path))
     assert "error: a sweep (-m) was started as 2 processes; start it once, without torchrun or srun" in done.stderr
+
+
+def test_a_study_is_several_grids_and_the_command_narrows_each_of_them(tmp_path: Path) -> None:
+    study = ["experiment=study/fashion_mnist", "model/layer=ghost", "dry=true"]
+    listed = processes.Command("train.py", "-m", *study, RUN_ROOT=str(tmp_path)).end()
+    assert listed.returncode == 0, listed.stderr
+    jobs = [line.split("  ")[0] for line in listed.stdout.splitlines()[1:]]
+    assert jobs[:4] == ["seed=1", "seed=2", "seed=3", "seed=1 model.budget_ratio=5"]
+    assert "seed=1 model=mobilenetv1" in jobs
+    twice = sweep(tmp_path, "hydra.sweeper.params=[{seed: '1,2'},{seed: '2,3'}]", "dry=true").end()
+    assert [line.split("  ")[0] for line in twice.stdout.splitlines()[1:]] == ["seed=1", "seed=2", "seed=3"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def test_the_same_command_elsewhere_gives_the_same_numbers(finished_run: Finishe
     assert numbers(tmp_path / "again") == numbers(finished_run.directory)
 
 
+def test_the_result_says_how_to_get_it_again(finished_run: FinishedRun) -> None:
+    record = result(finished_run.directory)
+    assert shlex.split(record["command"]) == ["python", "train.py", *GATED]  # without the run directory
+    assert f": {record['machine']}\n" in Path("/proc/cpuinfo").read_text()
+
+
 def test_a_finished_run_is_shown_and_its_directory_is_no_other_ones(finished_run: FinishedRun) -> None:
     again = processes.run("train.py", *GATED, f"run_dir={finished_run.directory}", status=0)
     assert "is finished" in again.stdout
@@ -65,8 +72,13 @@ def test_gates_are_counted_over_every_test_image_and_shown(finished_run: Finishe
     assert len(record["gate_sparsity"]) == 6
     assert all(0 <= zero <= 1 for zero in record["gate_sparsity"].values())
     events = EventAccumulator(str(finished_run.directory / "tensorboard"), size_guidance={"images": 0}).Reload()
-    assert {"gate_sparsity_by_layer", "accuracy_against_macs"} <= set(events.Tags()["images"])
-    assert {"train/loss", "val/top1", "test/top1", "cost/macs"} <= set(events.Tags()["scalars"])
+    assert set(events.Tags()["images"]) == {
+        "Accuracy against MACs",
+        "Gates/closed in each layer",
+        "Gates/closed while training",
+        "Gates/where they let layers compute",
+    }
+    assert {"train/loss", "val/top1", "test/top1"} <= set(events.Tags()["scalars"])
 
 
 def test_the_network_is_trained_channels_last(finished_run: FinishedRun) -> None:

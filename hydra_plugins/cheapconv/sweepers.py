@@ -12,22 +12,21 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+Params = dict[str, Any]
+
 
 class _Sweeper(Sweeper):
-    """What the sweepers here have in common: `params` are overrides as a mapping, for an experiment that is a sweep.
+    """What the sweepers here have in common: the overrides of an experiment that is a sweep, as mappings.
 
     The command's own overrides come after them.
     """
 
-    def __init__(self, params: dict[str, Any] | None) -> None:
-        self.params = params or {}
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.master = hydra_context, task_function, config
 
-    def _parse(self, arguments: list[str]) -> list[Override]:
+    def _parse(self, params: Params, arguments: list[str]) -> list[Override]:
         texts = {text.partition("=")[0]: text for text in arguments}
-        texts = {key: f"{key}={value}" for key, value in self.params.items()} | texts
+        texts = {key: f"{key}={value}" for key, value in params.items()} | texts
         return OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(list(texts.values()))
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -46,14 +45,20 @@ class _Sweeper(Sweeper):
 
 
 class Grid(_Sweeper):
-    """Every combination of the values that are listed: hydra/sweeper=grid, the default of train.py -m."""
+    """Every combination of the values that are listed: hydra/sweeper=grid, the default of train.py -m.
+
+    Of several `params` each is a grid of its own, and the sweep has the jobs of all of them.
+    """
+
+    def __init__(self, params: Params | Sequence[Params] | None) -> None:
+        self.grids = params if isinstance(params, Sequence) else [params or {}]
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs; SystemExit with the status of the sweep unless it is 0."""
         from sweeps.sweep import start
 
-        combinations = BasicSweeper.split_arguments(self._parse(arguments), None)[0]
-        start(self.master, combinations, self._compose, self._launch)
+        grids = [BasicSweeper.split_arguments(self._parse(grid, arguments), None)[0] for grid in self.grids]
+        start(self.master, [job for grid in grids for job in grid], self._compose, self._launch)
 
 
 class Optuna(_Sweeper):
@@ -68,7 +73,7 @@ class Optuna(_Sweeper):
         prune: bool = True,
         storage: str | None = None,
     ) -> None:
-        super().__init__(params)
+        self.params = params or {}
         self.trials, self.parallel, self.cost, self.prune, self.storage = trials, parallel, cost, prune, storage
 
     def sweep(self, arguments: list[str]) -> None:
@@ -79,4 +84,4 @@ class Optuna(_Sweeper):
             raise ValueError(f"hydra/sweeper=optuna needs {absent.name}: pip install 'optuna>=5'") from None
 
         wanted = Wanted(self.trials, self.parallel, self.cost, self.prune)
-        Search(self.master, self._parse(arguments), wanted, self.storage).run(self._compose, self._launch)
+        Search(self.master, self._parse(self.params, arguments), wanted, self.storage).run(self._compose, self._launch)

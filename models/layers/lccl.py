@@ -64,6 +64,7 @@ class LCCL(nn.Module):
         gate_start: GateStart = "fitted",
         gate_lr_scale: float = 1.0,
         gate_decay: bool = False,
+        gate_affine: bool = True,
         unit: Unit = "norm_product",
     ) -> None:
         super().__init__()
@@ -85,7 +86,13 @@ class LCCL(nn.Module):
         act = [nn.ReLU()] if unit == "relu_product" else []
         self.conv = nn.Sequential(conv, *norm, *act) if norm or act else conv
         self.gate = Gate(
-            geometry, gate_kernel, gate_channels, norm=gate_norm, offset=gate_offset, lr_scale=gate_lr_scale
+            geometry,
+            gate_kernel,
+            gate_channels,
+            norm=gate_norm,
+            affine=gate_affine,
+            offset=gate_offset,
+            lr_scale=gate_lr_scale,
         )
         self.gate.decays = gate_decay
         self.gate_start = gate_start
@@ -123,6 +130,7 @@ class Gate(nn.Module):
         channels: GateChannels,
         *,
         norm: bool,
+        affine: bool,
         offset: float | None,
         lr_scale: float,
     ) -> None:
@@ -133,7 +141,7 @@ class Gate(nn.Module):
         size, padding, dilation = (1, 0, 1) if kernel == "1x1" else (g.kernel_size, g.padding, g.dilation)
         maps, groups = (1, 1) if channels == "shared" else (g.out_channels, g.groups)
         self.conv = nn.Conv2d(g.in_channels, maps, size, g.stride, padding, dilation, groups, bias=not norm)
-        self.norm = nn.BatchNorm2d(maps, affine=offset is None) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(maps, affine=affine and offset is None) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.margins):

@@ -77,7 +77,10 @@ class Classifier(Epochwise, pl.LightningModule):
         loss = loss.detach().float()
         mean_over_processes(loss)  # so that all of them stop where one has no number
         self._require_number(loss.item())
-        values = {"train/loss_step": loss.item(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        values = {
+            "train/loss_step": loss.item(),
+            "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+        }
         for logger in self.loggers:
             logger.log_metrics(values, self.global_step + 1)
 

@@ -1,17 +1,12 @@
 """Our side of a published accuracy: the mean over the runs of its recipe that are kept in results/."""
 
 import json
-from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
-from hydra import compose
-
 from conf.identity import NOT_PART, identifying
-from conf.launch import FOLDER
-from conf.run import plain_config
+from scripts.published.recipes import data_name, overrides, recipe
 from scripts.published.rows import Row
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -29,26 +24,12 @@ def measured(row: Row, runs: list[dict[str, Any]]) -> float | None:
 
 def _runs_of(row: Row, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     assert row.experiment is not None
-    data = _data_name(f"experiment/{row.experiment}")
+    data = data_name(f"experiment/{row.experiment}")
     on_same_data = [run for run in runs if run["data"] == data]
     if not on_same_data:  # the usual case: nothing need be composed
         return []
-    size = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
-    wanted = _recipe(f"experiment={row.experiment}", *row.network, *size)
+    wanted = recipe(*overrides(row))
     return [run for run in on_same_data if follows(run["config"], wanted)]
-
-
-@cache
-def _data_name(recipe: str) -> str:
-    """The data set that a recipe chooses itself, or that the recipe which it follows chooses."""
-    defaults = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())["defaults"]
-    own = [entry["override /data"] for entry in defaults if "override /data" in entry]
-    return own[0] if own else _data_name(defaults[0].removeprefix("/"))
-
-
-@cache
-def _recipe(*overrides: str) -> dict[str, Any]:
-    return plain_config(compose("train", [*overrides, "run_dir=here"]))
 
 
 def follows(config: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -144,3 +144,21 @@ def test_a_compiled_network_is_counted_and_its_dead_gates_are_named(caplog) -> N
         "dead gates over the whole test set: never open in 2 (the layer returns zeros); "
         "never closed in 0 (nothing is skipped)"
     ]
+
+
+def test_what_gates_did_in_each_epoch_outlives_a_restart() -> None:
+    net = nn.Sequential(LCCL(3, 4, 3, padding=1)).eval()
+    cost, module = count(net, (3, 6, 6)), SimpleNamespace(net=net)
+    first, second = GateSparsity(cost), GateSparsity(cost)
+    for epoch, callback in enumerate((first, second)):
+        trainer: Any = SimpleNamespace(
+            loggers=[], is_global_zero=True, global_step=0, current_epoch=epoch, sanity_checking=False
+        )
+        callback.on_validation_epoch_start(trainer, module)  # type: ignore[arg-type]
+        net(torch.randn(2, 3, 6, 6))
+        callback.on_validation_epoch_end(trainer, module)  # type: ignore[arg-type]
+        if callback is first:
+            second.load_state_dict(first.state_dict())
+    assert first.report is not None
+    assert second.report is not None
+    assert second.history == {1: first.report.zero_fraction, 2: second.report.zero_fraction}

@@ -9,8 +9,10 @@ import pytest
 
 from conf import binding
 from scripts import tables
+from scripts.published import comparison
 from scripts.published import our_accuracies as runs_module
 from scripts.published.comparison import Comparison, compare, outcome
+from scripts.published.recipes import data_name, overrides
 from scripts.published.rows import FOLDER, NOT_RUN, Figure, Row, read
 from tests import processes
 from tests.conftest import ROOT
@@ -127,13 +129,14 @@ def test_accuracies_come_from_runs_of_the_recipe() -> None:
     first = next(row for row in read("reference") if row.row == "ResNet-20" and row.quantity == "top1_error")
     none = {"l2": 0.0, "l1": 0.0}  # a part that records of before do not have
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs_module, "_recipe", lambda *overrides: base["config"] | {"gate_penalty": none})
+        patch.setattr(comparison, "needs", lambda row: None)
+        patch.setattr(runs_module, "recipe", lambda *overrides: base["config"] | {"gate_penalty": none})
         other = base | {"top1": 10.0, "data": "cifar10", "config": base["config"] | {"label_smoothing": 0.3}}
         done = compare(first, [*same, other])
         assert (done.ours, done.outcome) == (6.5, "differs")
         assert compare(first, [base]).outcome == NOT_RUN  # of another data set
         followed = ("lccl/imagenet_resnet34", "lccl/cifar100_resnet110", "gconv/cifar10_resnet44_plain")
-        names = [runs_module._data_name(f"experiment/{name}") for name in followed]
+        names = [data_name(f"experiment/{name}") for name in followed]
         assert names == ["imagenet", "cifar100", "cifar10"]
         for part, other in (("trainer", {"limit_train_batches": 2}), ("callbacks", {"ema": {"decay": 0.9}})):
             config = base["config"] | {part: base["config"][part] | other}
@@ -142,7 +145,7 @@ def test_accuracies_come_from_runs_of_the_recipe() -> None:
 
 @pytest.mark.slow
 def test_every_accuracy_row_makes_a_recipe(plain) -> None:
-    """The row's network fits its experiment, at the row's input size.
+    """The row's network fits its experiment, at the row's input size, and is the one that the row's counts are of.
 
     One network for each experiment suffices where the networks are built for their counts anyway.
     """
@@ -150,8 +153,8 @@ def test_every_accuracy_row_makes_a_recipe(plain) -> None:
     built = {row.network for row in rows if not row.is_measured}
     recipes = {(row.experiment, "" if row.network in built else row.network): row for row in rows if row.is_measured}
     for row in recipes.values():
-        sized = [f"data.input_size={row.input['input_size']}"] if "input_size" in row.input else []
-        config = plain(f"experiment={row.experiment}", *row.network, *sized, "run_dir=here")
+        config = plain(*overrides(row), "run_dir=here")
+        assert config["model"] == plain(*row.network, config="complexity")["model"]
         binding.check({"model": config["model"], "data": config["data"]})
 
 
@@ -180,3 +183,7 @@ def test_the_command_checks_every_row() -> None:
     assert len(set(keys)) == len(keys)
     kept = (ROOT / "results/tables.md").read_text()  # is up to date
     assert [row for row in rows if f" | {row['status']} | {row['source']} |\n" not in kept] == []
+    needed = [row["needs"] for row in rows if row["status"].startswith(NOT_RUN)]
+    lines = [f"| {run['command']} | {run['data']} | {run['images']:,} x {run['epochs']} | " for run in needed]
+    assert len(lines) == 274
+    assert [line for line in lines if line not in kept] == []

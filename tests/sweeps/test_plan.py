@@ -44,6 +44,11 @@ def test_a_job_has_a_label_and_the_directory_that_its_own_command_would_have(
     assert again.run == alone.run
 
 
+def test_labels_of_jobs_that_change_different_values(planned) -> None:
+    jobs = planned(["data=digits", "seed=1"], ["data=digits", "seed=1", "model=resnet20"])
+    assert [job.label for job in jobs] == [jobs[0].directory.name, "model=resnet20"]
+
+
 def test_two_ways_to_write_one_run_are_one_job(planned) -> None:
     assert len(planned(["optimizer.lr=0.1"], ["optimizer.lr=1e-1"])) == 1
 
