@@ -82,10 +82,10 @@ def piecewise(
             f"scheduler.ends={list(ends)}, scheduler.rates={list(rates)}: ends must rise within (0, 1), and one more "
             "rate than ends is needed; the LCCL authors' are ends=[0.03,0.45,0.7,0.9] rates=[0.1,1,0.1,0.01,0.001]"
         )
-    return Piecewise(optimizer, [round(end * num_steps) for end in ends], rates)
+    return _Piecewise(optimizer, [round(end * num_steps) for end in ends], rates)
 
 
-class Piecewise(Scheduler):
+class _Piecewise(Scheduler):
     """The base rate times `rates[i]` before step `ends[i]`, and times the last rate from there on."""
 
     def __init__(self, optimizer: Optimizer, ends: Sequence[int], rates: Sequence[float]) -> None:
