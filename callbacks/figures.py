@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from callbacks.labels import Name, place_names
+from sweeps.short_names import short_names
 from sweeps.table import Row, recipe_key, rows
 
 Record = dict[str, Any]
@@ -31,7 +32,7 @@ def accuracy_figure(records: Sequence[Record], current: Record | None = None, *,
     axes.step(*zip(*front, strict=True), where="post", color=FRONT, linewidth=1, alpha=0.6, zorder=1)
     for row in found:
         _draw(axes, row, CURRENT if row.recipe == own else FRONT if row.on_front else OTHER)
-    backbone, names = _names(known, found)
+    backbone, names = short_names(known, found)
     axes.set_title(title or f"{backbone or 'Networks'} on {known[0]['data']}: accuracy against computation")
     axes.set(xscale="log", xlabel="multiply-adds (MACs) an image, millions", ylabel="test accuracy (top-1), %")
     axes.margins(x=0.12, y=0.1)
@@ -52,21 +53,6 @@ def _draw(axes: Axes, row: Row, color: str) -> None:
     axes.errorbar(
         row.macs_needed, row.top1, row.top1_std, color=color, fmt="o", markersize=POINT, capsize=2.5, elinewidth=1
     )
-
-
-def _names(known: Sequence[Record], found: Sequence[Row]) -> tuple[str, list[str]]:
-    """The backbone where all have the same, and the names of the rows, then without it."""
-    backbones = {record["backbone"] for record in known}
-    if len(backbones) > 1:
-        return "", [row.name for row in found]
-    (backbone,) = backbones
-    return backbone, [_without(backbone, row.name) for row in found]
-
-
-def _without(backbone: str, name: str) -> str:
-    """`resnet20_sic` is `sic`, `resnet20 optimizer.lr=1` is `plain optimizer.lr=1`."""
-    rest = name.removeprefix(backbone)
-    return rest[1:] if rest.startswith("_") else f"plain{rest}" if rest != name else name
 
 
 def _few_ticks(axes: Axes) -> None:

@@ -36,7 +36,7 @@ def neighbours(run_dir: Path, data: str) -> list[Record]:
 
 def trained_baseline(record: Record, runs: list[Record]) -> Record | None:
     """The run among `runs` that differs from `record` in nothing but the convolutions."""
-    return next((run for run in runs if run["layer"] == "conv" and _recipe(run) == _recipe(record)), None)
+    return next((run for run in runs if run["layer"] == "conv" and but_for_layers(run) == but_for_layers(record)), None)
 
 
 def beside_baseline(record: Record, runs: list[Record]) -> str:
@@ -62,7 +62,7 @@ def _row(name: str, params: int, macs: int, ratio: float, run: Record | None) ->
     return name, f"{params:,}", f"{macs:,}", f"{ratio:.2f}", f"{run['top1']:.2f}" if run else "-"
 
 
-def _recipe(record: Record) -> Record:
+def but_for_layers(record: Record) -> Record:
     """What decides the numbers of a run, except its layer, the scope and budget of that, and the loss of its gates."""
     return {key: value for key, value in identifying(record["config"]).items() if not key.startswith(OF_LAYERS)}
 

@@ -135,6 +135,26 @@ class Runs:
     format: Format = MISSING
 
 
+class ReportFormat(Enum):
+    """How a report is written; `png` is its picture alone."""
+
+    html = "html"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+    png = "png"
+
+
+@dataclass
+class Report:
+    """python scripts/report.py"""
+
+    folders: list[str] = MISSING
+    format: ReportFormat = MISSING
+    out: str | None = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -143,6 +163,7 @@ SCHEMAS = {
     "make_shards": MakeShards,
     "check_data": CheckData,
     "runs": Runs,
+    "report": Report,
 }
 
 

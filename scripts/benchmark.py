@@ -1,4 +1,4 @@
-"""Measure speed ratios: python scripts/benchmark.py benchmark=train format=json."""
+"""Measure speeds: python scripts/benchmark.py benchmark=train format=json."""
 
 import sys
 from collections.abc import Iterable

@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +28,12 @@ LEGEND = (
     "counted by hand from its layer table. One multiply-add is one MAC, of convolutions and linear layers; parameters "
     "include biases and normalisation unless the quantity says otherwise."
 )
+NOT_RUN_LEGEND = (
+    "not run: what one run of the recipe needs. GPU hours are epochs x training images / images a second; these are "
+    "measured in bf16-mixed on one {device}, the recipe's own network and batch, on images that are there already. "
+    "~: those of another network of the same recipe, in proportion to the MACs."
+)
+NEEDS = ("command", "data", "images x epochs", "images/s", "GPU hours")
 
 
 def main(config: DictConfig) -> None:
@@ -72,6 +79,7 @@ def entry(comparison: "Comparison") -> dict[str, Any]:
         "convention": row.convention,
         "network": " ".join(row.network),
         "experiment": row.experiment,
+        "needs": comparison.needs and asdict(comparison.needs) | {"gpu_hours": comparison.needs.gpu_hours},
     }
 
 
@@ -82,20 +90,31 @@ def _number(value: float) -> float:
 def as_table(done: "list[Comparison]") -> str:
     lines = []
     for (paper, table), group in _tables(done):
-        rows = [COLUMNS, *map(_cells, group)]
+        comparisons = list(group)
+        rows = [COLUMNS, *map(_cells, comparisons)]
         lines += [f"{paper}: {table}", *(f"  {line}" for line in columns(rows, left=len(COLUMNS))), ""]
-    return "\n".join([*lines, LEGEND, summary(done)])
+        if needed := _needed(comparisons):
+            lines += [*(f"  {line}" for line in columns([NEEDS, *needed], left=3)), ""]
+    return "\n".join([*lines, legend(done), summary(done)])
 
 
 def as_markdown(done: "list[Comparison]") -> str:
-    lines = ["# Published figures beside ours", "", f"What `python scripts/tables.py format=markdown` prints. {LEGEND}"]
+    lines = [
+        "# Published figures beside ours",
+        "",
+        f"What `python scripts/tables.py format=markdown` prints. {legend(done)}",
+    ]
     lines += ["", summary(done)]
     for paper, papers in groupby(done, lambda comparison: comparison.row.paper):
         comparisons = list(papers)
         lines += ["", f"## {paper}", "", f"{comparisons[0].row.convention}"]
         for (_, table), group in _tables(comparisons):
             lines += ["", f"### {table}", "", _markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|--:|---|---|"]
-            lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in group]
+            comparisons = list(group)
+            lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in comparisons]
+            if needed := _needed(comparisons):
+                lines += ["", f"### {table}: what the runs need", "", _markdown_line(NEEDS), "|---|---|--:|--:|--:|"]
+                lines += map(_markdown_line, needed)
     return "\n".join(lines)
 
 
@@ -106,13 +125,15 @@ def _markdown_line(cells: tuple[str, ...]) -> str:
 def as_html(done: "list[Comparison]") -> str:
     """One page that needs nothing beside it."""
     style = "body{font-family:sans-serif;max-width:75em;margin:auto}td,th{text-align:left;padding:0 1em 0 0}"
-    body = [f"<h1>Published figures beside ours</h1><p>{escape(LEGEND)}</p><p>{escape(summary(done))}</p>"]
+    body = [f"<h1>Published figures beside ours</h1><p>{escape(legend(done))}</p><p>{escape(summary(done))}</p>"]
     for (paper, table), group in _tables(done):
         comparisons = list(group)
         body.append(f"<h2>{escape(paper)}: {escape(table)}</h2><p>{escape(comparisons[0].row.convention)}</p><table>")
         body.append(_html_line("th", (*COLUMNS, "source")))
         body += [_html_line("td", (*_cells(comparison), comparison.row.source)) for comparison in comparisons]
         body.append("</table>")
+        if needed := _needed(comparisons):
+            body += ["<table>", _html_line("th", NEEDS), *(_html_line("td", cells) for cells in needed), "</table>"]
     head = f'<meta charset="utf-8"><title>Published figures beside ours</title><style>{style}</style>'
     return f"<!doctype html><html lang=en><head>{head}</head><body>" + "\n".join(body) + "</body></html>"
 
@@ -130,6 +151,23 @@ def _cells(comparison: "Comparison") -> tuple[str, ...]:
     text = "" if ours is None else f"{ours:,.2f}" if ours < 1000 else f"{ours:,.0f}"
     figures = ("", row.figure.printed) if row.is_counted else (row.figure.printed, "")
     return row.row, row.quantity, *figures, text, comparison.status
+
+
+def _needed(comparisons: "list[Comparison]") -> list[tuple[str, ...]]:
+    """What the rows that are not run need, one line for each recipe."""
+    lines = {}
+    for needs in (comparison.needs for comparison in comparisons):
+        if needs:
+            speed = "" if needs.images_per_second is None else f"{needs.images_per_second:,.0f}"
+            scaled = f" (from {needs.scaled_from})" if needs.scaled_from else ""
+            images = f"{needs.images:,} x {needs.epochs}"
+            lines[needs.command] = (needs.command, needs.data, images, speed + scaled, needs.hours)
+    return list(lines.values())
+
+
+def legend(done: "list[Comparison]") -> str:
+    devices = {comparison.needs.measured_on for comparison in done if comparison.needs} - {None}
+    return " ".join([LEGEND, *(NOT_RUN_LEGEND.format(device=device) for device in devices)])
 
 
 def summary(done: "list[Comparison]") -> str:

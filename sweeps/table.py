@@ -1,14 +1,14 @@
 """The finished runs as one table: a row for each recipe, its seeds together, and what no other row beats."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
-from conf.identity import differences, digest, identifying
+from conf.identity import digest, identifying
 from models.columns import columns
 
 Record = dict[str, Any]
@@ -118,19 +118,30 @@ def _names(firsts: Sequence[Record]) -> list[str]:
     several = len({run["data"] for run in firsts}) > 1
     heads = [f"{run['model']} on {run['data']}" if several else str(run["model"]) for run in firsts]
     recipes = [identifying(run["config"]) for run in firsts]
+    return [" ".join([head, *words]) for head, words in zip(heads, set_apart(heads, recipes), strict=True)]
+
+
+def set_apart(heads: Sequence[str], recipes: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """For each recipe, as key=value, what sets it apart from others of its head; seeds do not, nor does a value that
+    more than half of these have.
+    """
+    same: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for head, recipe in zip(heads, recipes, strict=True):
+        same[head].append(recipe)
+    usual = {head: _usual(of_head) for head, of_head in same.items()}
     return [
-        " ".join([head, *(f"{key}={recipe.get(key)}" for key in keys)])
-        for head, recipe, keys in zip(heads, recipes, _varying(heads, recipes), strict=True)
+        [f"{key}={recipe.get(key)}" for key, value in usual[head].items() if value != repr(recipe.get(key))]
+        for head, recipe in zip(heads, recipes, strict=True)
     ]
 
 
-def _varying(heads: Sequence[str], recipes: Sequence[Record]) -> Iterable[list[str]]:
-    """For each recipe, the keys in which those of its head are not all equal, but for their seeds."""
-    first: dict[str, Record] = {}
-    keys: dict[str, set[str]] = defaultdict(set)
-    for head, recipe in zip(heads, recipes, strict=True):
-        keys[head] |= differences(recipe, first.setdefault(head, recipe)).keys() - {"seed"}
-    return (sorted(keys[head]) for head in heads)
+def _usual(recipes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Of each key in which they differ, how the value of more than half of them is written; "" where there is none."""
+    usual = {}
+    for key in sorted({key for recipe in recipes for key in recipe} - {"seed"}):
+        value, number = Counter(repr(recipe.get(key)) for recipe in recipes).most_common(1)[0]
+        usual[key] = value if 2 * number > len(recipes) else ""
+    return usual
 
 
 def _with_front(same: Sequence[Row]) -> Iterable[tuple[Row, bool]]:

@@ -1,6 +1,7 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +66,29 @@ def trained_rows(folder: Path, repeats: int) -> list[Row]:
     if record is None:
         raise ValueError(f"{folder} has no {RESULT}; benchmark.trained takes the directories of finished runs")
     run = load_run(folder)
-    require_own_targets(run.config["data"], str(folder / RESULT))
-    data = instantiate(run.config["data"], _convert_="all")
+    batches = list(test_batches(run.config, str(folder / RESULT)))
     parts = model_parts(run.config, str(folder))
     plain = build(parts["backbone"], nn.Conv2d, parts["scope"], run.input).net
-    # The data module asks the trainer for its device and its processes.
-    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    data.setup("test")
-    batches = [(images.to(memory_format=torch.channels_last), labels) for images, labels in data.test_dataloader()]
     images = [batch for batch, _ in batches]
     calibrate(plain, images[0])
     skipping = deploy(run.net)
     found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
     found |= {"top1": record["top1"], "top1_deployed": _top1(skipping, batches)}
     return [found, *_layer_rows(folder.name, skipping, images[0], repeats)]
+
+
+def test_batches(config: dict[str, Any], source: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test images of a run's plain `config`, read from `source`, and their labels; on the CPU, channels last.
+
+    OSError where the data set is not there, ValueError where the configuration names what is not of this code.
+    """
+    require_own_targets(config["data"], source)
+    data = instantiate(config["data"], _convert_="all")
+    # The data module asks the trainer for its device and its processes.
+    data.trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    data.setup("test")
+    for images, labels in data.test_dataloader():
+        yield images.to(memory_format=torch.channels_last), labels
 
 
 def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:

@@ -33,7 +33,8 @@ def training_step(
     if config["channels_last"]:
         channels_last(net)
     net.train()
-    penalty = gate_penalty(net, **config["gate_penalty"])
+    weights = config.get("gate_penalty")  # which a run of older code has not
+    penalty = gate_penalty(net, **weights) if weights else None
     make_optimizer, smoothing = instantiate(config["optimizer"], _convert_="all"), config["label_smoothing"]
     decay = make_optimizer(net.parameters()).defaults["weight_decay"]
     optimizer = make_optimizer(param_groups(net, RATE, decay))

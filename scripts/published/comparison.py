@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import schema
 from conf.launch import FOLDER
+from scripts.published.needs import Needs, needs
 from scripts.published.our_accuracies import measured
 from scripts.published.our_counts import counted
 from scripts.published.rows import NOT_RUN, RANKS, Row
@@ -23,12 +24,16 @@ from scripts.published.rows import NOT_RUN, RANKS, Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published row, our figure (None where there is none) and what came of it: one of RANKS or NOT_RUN."""
+    """A published row, our figure (None where there is none) and what came of it: one of RANKS or NOT_RUN.
+
+    `needs`: what a run of its recipe needs, where it is not run and has one.
+    """
 
     row: Row
     ours: float | None
     outcome: str
     message: str = ""  # why the network could not be built
+    needs: Needs | None = None
 
     @property
     def is_worse(self) -> bool:
@@ -37,7 +42,7 @@ class Comparison:
 
     @property
     def status(self) -> str:
-        """exact, within x %, differs (why), not built (why) or not run."""
+        """exact, within x %, differs (why), not built (why) or not run: needs what, or no recipe."""
         match self.outcome:
             case "within":
                 return f"within {_rounded_up(self.deviation)} %"
@@ -45,6 +50,8 @@ class Comparison:
                 return f"differs ({self.row.reason or f'by {self.deviation:.2g} %'})"
             case "not built":
                 return f"not built ({self.message})"
+            case "not run":
+                return f"not run: {f'needs {self.needs.in_short}' if self.needs else 'no recipe'}"
         return self.outcome
 
     @property
@@ -91,7 +98,7 @@ def compare(row: Row, runs: list[dict[str, Any]]) -> Comparison:
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         return Comparison(row, None, "not built", str(error).splitlines()[0])
     if ours is None:
-        return Comparison(row, None, NOT_RUN)
+        return Comparison(row, None, NOT_RUN, needs=needs(row))
     return Comparison(row, ours, outcome(row, ours))
 
 

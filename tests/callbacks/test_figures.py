@@ -21,7 +21,9 @@ Record = dict[str, Any]
 
 
 def on_digits() -> list[Record]:
-    return [json.loads(path.read_text()) for path in sorted((ROOT / "results" / "digits").glob("resnet20*.json"))]
+    return [
+        json.loads(path.read_text()) for path in sorted((ROOT / "results" / "digits" / "layers").glob("resnet20*.json"))
+    ]
 
 
 def study() -> list[Record]:

@@ -19,8 +19,8 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "conf" / "experiment"
 ALL = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
-SEARCHES = [name for name in ALL if name.startswith("search/")]
-EXPERIMENTS = [name for name in ALL if name not in SEARCHES]
+SWEEPS = [name for name in ALL if name.startswith(("search/", "study/"))]
+EXPERIMENTS = [name for name in ALL if name not in SWEEPS]
 STEPS_AN_EPOCH = 100
 
 
@@ -32,8 +32,8 @@ def test_composes_binds_and_says_its_command(plain, name: str) -> None:
     assert f"python train.py experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_a_search_composes_binds_and_says_its_command(plain, name: str) -> None:
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_composes_binds_and_says_its_command(plain, name: str) -> None:
     binding.check(plain(f"experiment={name}", "run_dir=here"))
     assert f"python train.py -m experiment={name}" in (FOLDER / f"{name}.yaml").read_text()
 

@@ -34,6 +34,13 @@ def test_other_recipes_are_other_rows_and_say_in_what_they_differ() -> None:
     ]
 
 
+def test_what_most_recipes_of_a_network_have_is_not_said() -> None:
+    several = [run("net", 1, 90.0, macs, lr=lr) for macs, lr in ((10, 0.1), (20, 0.2))]
+    several += [run("net", 1, 90.0, 30, lr=0.1, epochs=3)]
+    several[2]["config"]["label_smoothing"] = 0.1
+    assert [row.name for row in rows(several)] == ["net", "net optimizer.lr=0.2", "net label_smoothing=0.1"]
+
+
 def test_the_key_of_a_recipe_is_that_of_each_of_its_seeds_alone() -> None:
     one, again, other = run("net", 1, 90.0, 100), run("net", 2, 80.0, 100), run("net", 1, 90.0, 100, lr=0.2)
     again["config"]["run_dir"] = "elsewhere"
