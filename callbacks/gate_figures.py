@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+LARGE = 150_000  # bytes: so that a report of many runs can hold the pictures of all
 COLOURS = "coolwarm"  # of what is skipped and computed: blue and red differ for all readers
 
 
@@ -72,8 +73,10 @@ def open_on_images(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure
 
 
 def small_png(figure: Figure) -> bytes:
-    """`figure` as a PNG of at most 96 colours, which makes photographs small."""
+    """`figure` as a PNG; where photographs would make it large, with fewer colours."""
     large, small = BytesIO(), BytesIO()
     figure.savefig(large, dpi=90)
+    if large.tell() <= LARGE:
+        return large.getvalue()
     Image.open(large).convert("RGB").quantize(96).save(small, "PNG", optimize=True)
     return small.getvalue()
