@@ -72,13 +72,7 @@ class LCCL(nn.Module):
         _require_choice("gate_channels", gate_channels, GateChannels)
         _require_choice("gate_start", gate_start, GateStart)
         _require_choice("unit", unit, Unit)
-        if gate_lr_scale <= 0:
-            raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 1.0")
-        if gate_offset is not None and not gate_norm:
-            raise ValueError(
-                f"gate_norm=False, gate_offset={gate_offset}: an offset needs the BatchNorm that gives it a scale; "
-                "nearest: gate_offset=None"
-            )
+        _require_a_scale(gate_norm, gate_offset, gate_lr_scale)
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         geometry = ConvGeometry.of(conv)
         _require_cheap(geometry, gate_kernel, gate_channels)
@@ -183,6 +177,16 @@ def _ridge(x: Tensor, y: Tensor) -> Tensor:
 def _require_choice(argument: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         raise ValueError(f"{argument}={value!r}: must be {' or '.join(map(repr, get_args(choices)))}")
+
+
+def _require_a_scale(norm: bool, offset: float | None, lr_scale: float) -> None:
+    if lr_scale <= 0:
+        raise ValueError(f"gate_lr_scale={lr_scale}: must be positive; nearest that trains well: 1.0")
+    if offset is not None and not norm:
+        raise ValueError(
+            f"gate_norm=False, gate_offset={offset}: an offset needs the BatchNorm that gives it a scale; "
+            "nearest: gate_offset=None"
+        )
 
 
 def _require_cheap(geometry: ConvGeometry, kernel: GateKernel, channels: GateChannels) -> None:
