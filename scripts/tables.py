@@ -31,7 +31,8 @@ LEGEND = (
 NOT_RUN_LEGEND = (
     "not run: what one run of the recipe needs. GPU hours are epochs x training images / images a second; these are "
     "measured in bf16-mixed on one {device}, the recipe's own network and batch, on images that are there already. "
-    "~: those of another network of the same recipe, in proportion to the MACs."
+    "~: those of another network of the same recipe, in proportion to the MACs; roughly: of any other network on "
+    "images of about this size, but no faster for fewer MACs, so only the order of magnitude is to be relied on."
 )
 NEEDS = ("command", "data", "images x epochs", "images/s", "GPU hours")
 

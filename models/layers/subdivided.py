@@ -39,6 +39,7 @@ class Subdivided(nn.Module):
 
     # Windows two wide reach these, which read each input twice.
     budget_knob = ("kept", (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0))
+    seen: Tensor  # the input channels that each block of outputs sees: (blocks, inputs)
 
     def __init__(
         self,
@@ -79,9 +80,12 @@ class Subdivided(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         fan_out = math.prod(self.weight.shape) / in_channels
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan_out))
+        self.register_buffer("seen", self._seen(in_channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.geometry
+        if x.is_cuda:  # there, to copy the windows takes longer than to multiply with zeros
+            return F.conv2d(x, self.dense_weight(), self.bias, g.stride, g.padding, g.dilation)
         if g.kernel_size != (1, 1):
             x = self._windows(x.permute(0, 2, 3, 1)).flatten(3).permute(0, 3, 1, 2)  # N, blocks * inputs, H, W
             return F.conv2d(x, self.weight, self.bias, g.stride, g.padding, g.dilation, self.num_blocks)
@@ -94,6 +98,16 @@ class Subdivided(nn.Module):
         x = x @ self.weight.view(self.num_blocks, -1, self.weight.shape[1]).transpose(1, 2)
         x = x.transpose(0, 1).reshape(*size, -1)  # N, H, W, out_channels
         return (x if self.bias is None else x + self.bias).permute(0, 3, 1, 2)
+
+    def _seen(self, in_channels: int) -> Tensor:
+        return self._windows(torch.arange(in_channels).view(1, 1, 1, -1))[0, 0, 0]
+
+    def dense_weight(self) -> Tensor:
+        """The filters of the convolution that computes the same: (out_channels, in_channels, k, l), mostly zeros."""
+        num_outputs = len(self.weight) // len(self.seen)
+        index = self.seen.repeat_interleave(num_outputs, 0)[:, :, None, None].expand_as(self.weight)
+        zeros = self.weight.new_zeros(len(self.weight), self.geometry.in_channels, *self.geometry.kernel_size)
+        return zeros.scatter(1, index, self.weight)
 
     def _windows(self, x: Tensor) -> Tensor:
         """What each block of outputs sees: x (N, H, W, in_channels) -> (N, H, W, blocks, inputs)."""

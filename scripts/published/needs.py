@@ -24,8 +24,9 @@ DATA = {
 class Needs:
     """What one run needs. `images` are those of an epoch, without the share that is held out for validation.
 
-    `images_per_second` is the speed of training on `measured_on`; where `scaled_from` names another network of the
-    experiment, its speed in proportion to the MACs. All three are None where nothing of the experiment is measured.
+    `images_per_second` is the speed of training on `measured_on`; where `scaled_from` names another network, its speed
+    in proportion to the MACs: one of the same experiment, or else (`rough`), and never faster than it, any other on
+    images of about this size, whose convolutions may be of another kind. All three are None where nothing is measured.
     """
 
     command: str
@@ -35,6 +36,7 @@ class Needs:
     images_per_second: float | None = None
     measured_on: str | None = None
     scaled_from: str | None = None
+    rough: bool = False
 
     @property
     def gpu_hours(self) -> float | None:
@@ -47,10 +49,11 @@ class Needs:
 
     @property
     def hours(self) -> str:
-        """To two digits, with a ~ where they are scaled; "" where they are not known."""
+        """To two digits, with a ~ where they are scaled, and to one where roughly; "" where they are not known."""
         if self.gpu_hours is None:
             return ""
-        return f"{'~' if self.scaled_from else ''}{Context(prec=2).create_decimal_from_float(self.gpu_hours):,f}"
+        mark = "roughly " if self.rough else "~" if self.scaled_from else ""
+        return f"{mark}{Context(prec=1 if self.rough else 2).create_decimal_from_float(self.gpu_hours):,f}"
 
 
 def needs(row: Row, throughput: dict[str, Any] | None = None) -> Needs | None:
@@ -62,16 +65,24 @@ def needs(row: Row, throughput: dict[str, Any] | None = None) -> Needs | None:
     held_out = round(config["data"]["val_fraction"] * number)
     common = command(row), data, number - held_out, config["trainer"]["max_epochs"]
     throughput = throughput or _throughput()
-    of_experiment = [entry for entry in throughput["rows"] if entry["experiment"] == row.experiment]
-    if not of_experiment:
-        return Needs(*common)
-    own = next((entry for entry in of_experiment if entry["command"] == common[0]), None)
+    own = next((entry for entry in throughput["rows"] if entry["command"] == common[0]), None)
     if own:
         return Needs(*common, own["images_per_second"], throughput["device"])
+    of_experiment = [entry for entry in throughput["rows"] if entry["experiment"] == row.experiment]
+    of_size = [entry for entry in throughput["rows"] if _is_cifar(entry["experiment"]) == _is_cifar(row.experiment)]
+    if not of_size:
+        return Needs(*common)
     macs = network_cost(row.network, **row.input).macs
-    nearest = min(of_experiment, key=lambda entry: abs(math.log(entry["macs"] / macs)))
-    speed = nearest["images_per_second"] * nearest["macs"] / macs
-    return Needs(*common, speed, throughput["device"], _network(nearest))
+    nearest = min(of_experiment or of_size, key=lambda entry: abs(math.log(entry["macs"] / macs)))
+    ratio = nearest["macs"] / macs
+    if not of_experiment:
+        ratio = min(ratio, 1.0)  # fewer MACs of another kind may well take as long
+    speed = nearest["images_per_second"] * ratio
+    return Needs(*common, speed, throughput["device"], _network(nearest), rough=not of_experiment)
+
+
+def _is_cifar(experiment: str) -> bool:
+    return data_name(f"experiment/{experiment}").startswith("cifar")
 
 
 def _network(entry: dict[str, Any]) -> str:

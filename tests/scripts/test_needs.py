@@ -63,6 +63,20 @@ def test_a_network_that_is_not_measured_has_the_speed_of_the_nearest_in_macs() -
     assert found.in_short == "CIFAR-10, 164 epochs, ~2.6 GPU hours"
 
 
+def test_of_another_recipe_it_is_rough_and_of_images_of_this_size() -> None:
+    others = {"device": "a GPU", "rows": []}
+    for experiment, speed in (("lccl/cifar10_resnet20", 400.0), ("lccl/imagenet_resnet18", 1.0)):
+        entry = measured(three=speed)["rows"][0] | {"experiment": experiment, "macs": 4_000_000}
+        others["rows"].append(entry | {"command": f"python train.py experiment={experiment} model=another"})
+    found = needs(row(), others)
+    assert found
+    assert found.images_per_second == pytest.approx(400 * 4_000_000 / 5_948_032)
+    assert found.scaled_from == "model=another"
+    assert found.in_short == "CIFAR-10, 164 epochs, roughly 8 GPU hours"
+    others["rows"][0]["macs"] *= 2
+    assert needs(row(), others).images_per_second == 400.0  # of more MACs: not slower than this one
+
+
 def test_nothing_measured_is_no_number() -> None:
     found = needs(row(), {"device": "a GPU", "rows": []})
     assert found

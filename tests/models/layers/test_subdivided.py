@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from models.cost import count
 from models.layers.subdivided import Subdivided
@@ -49,6 +50,15 @@ def test_each_output_sees_its_window(grid, window, out_channels: int, kernel: in
     impulses = torch.zeros(m, m, 5, 5, dtype=torch.float64)  # one image for each channel
     impulses[range(m), range(m), 2, 2] = 1
     assert torch.equal(layer(impulses)[:, :, 2, 2].T, connections(grid, window, out_channels))
+
+
+@pytest.mark.parametrize(("grid", "window", "out_channels"), GRIDS)
+def test_the_dense_weight_computes_the_same(grid, window, out_channels: int) -> None:
+    m = math.prod(grid)
+    for kernel, stride, padding in ((1, 2, 1), (3, 1, 2)):
+        layer = Subdivided(m, out_channels, kernel, stride, padding, grid=grid, window=window).double()
+        x = torch.randn(2, m, 6, 5, dtype=torch.float64)
+        torch.testing.assert_close(F.conv2d(x, layer.dense_weight(), layer.bias, stride, padding), layer(x))
 
 
 CHOSEN = [
