@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -185,6 +186,16 @@ def test_a_constant_input_leaves_the_gate_finite() -> None:
     layer = LCCL(4, 4, 3, padding=1, bias=False)
     layer.init_from_batch(torch.zeros(2, 4, 5, 5))
     assert layer(torch.randn(2, 4, 5, 5)).isfinite().all()
+
+
+def test_the_published_unit_is_the_product_written_out(composed) -> None:
+    """conv(x) ReLU(z), z the standardised 1 x 1 convolution at the centre of each window."""
+    layer = instantiate(composed("model/layer=lccl_published").model.layer)(5, 7, 3, 2, 1, bias=False).double()
+    x = torch.randn(2, 5, 11, 14, dtype=torch.float64)
+    z = F.conv2d(x, layer.gate.conv.weight, stride=2)
+    gate = ((z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt()).clamp(min=0)
+    expected = F.conv2d(x, layer.conv.weight, stride=2, padding=1) * gate
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
 
 
 def test_a_gate_that_starts_at_random_stays_as_it_is() -> None:
