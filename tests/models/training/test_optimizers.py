@@ -20,6 +20,7 @@ CHOICES += [["optimizer=timm", f"optimizer.name={name}"] for name in ("lamb", "l
 
 class Slow(nn.Conv2d):
     lr_scale = 0.1
+    decays = False
 
 
 def network() -> nn.Module:
