@@ -196,6 +196,7 @@ def test_the_published_unit_is_the_product_written_out(composed) -> None:
     gate = ((z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt()).clamp(min=0)
     expected = F.conv2d(x, layer.conv.weight, stride=2, padding=1) * gate
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+    assert [name for name, _ in layer.gate.named_parameters()] == ["conv.weight"]  # no scale and shift are learned
 
 
 def test_a_gate_that_starts_at_random_stays_as_it_is() -> None:
