@@ -16,7 +16,7 @@ from tests.conftest import ROOT, FinishedRun
 
 def kept(folder: Path, name: str, **changed: Any) -> Path:
     """The directory of a run on digits with small batches, as a study keeps it: its result and no checkpoint."""
-    record = json.loads((ROOT / "results/digits" / f"{name}.json").read_text())
+    record = json.loads((ROOT / "results/digits/layers" / f"{name}.json").read_text())
     record["config"] |= changed
     record["config"]["data"]["batch_size"] = 4
     record["config"]["model"]["backbone"]["depth"] = 8
