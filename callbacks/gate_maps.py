@@ -73,11 +73,14 @@ class GateMaps(Epochwise, pl.Callback):
         del self.images
 
 
-def different(labels: Sequence[Any], number: int) -> list[int]:
+def different(labels: Sequence[int], number: int) -> list[int]:
     """The indices of the first `number` images, the first of each class before the second of any."""
-    seen: Counter = Counter()
-    rank = [(seen.update([str(label)]) or seen[str(label)], index) for index, label in enumerate(labels)]
-    return [index for _, index in sorted(rank)[:number]]
+    before = Counter[int]()  # of each class, so far
+    ranked = []
+    for index, label in enumerate(labels):
+        ranked.append((before[label], index))
+        before[label] += 1
+    return [index for _, index in sorted(ranked)[:number]]
 
 
 def spread(names: Sequence[str], number: int) -> list[str]:

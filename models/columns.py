@@ -21,3 +21,8 @@ def row_in_columns(cells: Sequence[str], widths: Sequence[int], *, left: int = 0
         for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "  ".join(aligned).rstrip()
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """One line of a table in Markdown."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

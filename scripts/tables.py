@@ -16,7 +16,7 @@ import json
 from omegaconf import DictConfig
 
 from conf.launch import launch
-from models.columns import columns
+from models.columns import columns, markdown_line
 from scripts.published.rows import NOT_RUN, RANKS, read
 
 if TYPE_CHECKING:
@@ -110,17 +110,13 @@ def as_markdown(done: "list[Comparison]") -> str:
         comparisons = list(papers)
         lines += ["", f"## {paper}", "", f"{comparisons[0].row.convention}"]
         for (_, table), group in _tables(comparisons):
-            lines += ["", f"### {table}", "", _markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|--:|---|---|"]
+            lines += ["", f"### {table}", "", markdown_line((*COLUMNS, "source")), "|---|---|--:|--:|--:|---|---|"]
             comparisons = list(group)
-            lines += [_markdown_line((*_cells(comparison), comparison.row.source)) for comparison in comparisons]
+            lines += [markdown_line((*_cells(comparison), comparison.row.source)) for comparison in comparisons]
             if needed := _needed(comparisons):
-                lines += ["", f"### {table}: what the runs need", "", _markdown_line(NEEDS), "|---|---|--:|--:|--:|"]
-                lines += map(_markdown_line, needed)
+                lines += ["", f"### {table}: what the runs need", "", markdown_line(NEEDS), "|---|---|--:|--:|--:|"]
+                lines += map(markdown_line, needed)
     return "\n".join(lines)
-
-
-def _markdown_line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def as_html(done: "list[Comparison]") -> str:

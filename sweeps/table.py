@@ -55,7 +55,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
     for record in records:
         recipes[recipe_key(record)].append(record)
     names = _names([runs[0] for runs in recipes.values()])
-    found = [_row(name, runs) for name, runs in zip(names, recipes.values(), strict=True)]
+    found = [_row(name, key, runs) for name, (key, runs) in zip(names, recipes.items(), strict=True)]
     found.sort(key=lambda row: (row.data, row.macs_needed, -row.top1))
     return [
         replace(row, on_front=on_front)
@@ -93,13 +93,13 @@ def text_table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, runs: Sequence[Record]) -> Row:
+def _row(name: str, recipe: str, runs: Sequence[Record]) -> Row:
     top1 = [run["top1"] for run in runs]
     effective = [run["macs_effective"] for run in runs if run["macs_effective"] is not None]
     shares = gate_shares(runs).values()
     return Row(
         name=name,
-        recipe=recipe_key(runs[0]),
+        recipe=recipe,
         data=runs[0]["data"],
         n=len(runs),
         epochs=runs[0]["epochs"],

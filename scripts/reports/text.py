@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
+from models.columns import markdown_line
 from scripts.reports.columns import COLUMNS, LEGEND, filled
 from scripts.reports.found import Found
 from scripts.reports.groups import Group, Line
@@ -25,17 +26,13 @@ def _markdown_table(group: Group, *, titled: bool) -> str:
     columns = filled(group.lines)
     lines = [f"### {group.title}", ""] if titled else []
     lines += [
-        _markdown_line([column.title for column in columns]),
+        markdown_line([column.title for column in columns]),
         "|" + "|".join("--:" if column.is_number else "---" for column in columns) + "|",
-        *(_markdown_line([_plus_minus(column.text(line)) for column in columns]) for line in group.lines),
+        *(markdown_line([_plus_minus(column.text(line)) for column in columns]) for line in group.lines),
         "",
         " ".join([_facts(group), _plus_minus(LEGEND), *remarks(group)]),
     ]
     return "\n".join(lines)
-
-
-def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def as_latex(groups: Sequence[Group]) -> str:
