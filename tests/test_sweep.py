@@ -116,5 +116,8 @@ def test_a_study_is_several_grids_and_the_command_narrows_each_of_them(tmp_path:
     jobs = [line.split("  ")[0] for line in listed.stdout.splitlines()[1:]]
     assert jobs[:4] == ["seed=1", "seed=2", "seed=3", "seed=1 model.budget_ratio=5"]
     assert "seed=1 model=mobilenetv1" in jobs
+    search = processes.Command("train.py", "-m", "experiment=study/fashion_mnist", "hydra/sweeper=optuna").end()
+    assert search.returncode == 1
+    assert "hydra.sweeper.params holds several grids, which no search takes; leave out hydra/sweeper" in search.stderr
     twice = sweep(tmp_path, "hydra.sweeper.params=[{seed: '1,2'},{seed: '2,3'}]", "dry=true").end()
     assert [line.split("  ")[0] for line in twice.stdout.splitlines()[1:]] == ["seed=1", "seed=2", "seed=3"]

@@ -1,6 +1,6 @@
 """Hydra's way to sweepers that it does not bring: it looks for them in every folder named hydra_plugins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-Params = dict[str, Any]
+Params = Mapping[str, Any]
 
 
 class _Sweeper(Sweeper):
@@ -51,7 +51,7 @@ class Grid(_Sweeper):
     """
 
     def __init__(self, params: Params | Sequence[Params] | None) -> None:
-        self.grids = params if isinstance(params, Sequence) else [params or {}]
+        self.grids = [params] if isinstance(params, Mapping) else params or [{}]
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs; SystemExit with the status of the sweep unless it is 0."""
@@ -78,6 +78,8 @@ class Optuna(_Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until there are as many; SystemExit with the status of the search unless it is 0."""
+        if not isinstance(self.params, Mapping):
+            raise ValueError("hydra.sweeper.params holds several grids, which no search takes; leave out hydra/sweeper")
         try:
             from sweeps.search import Search, Wanted
         except ModuleNotFoundError as absent:
