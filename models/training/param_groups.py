@@ -10,8 +10,8 @@ def param_groups(net: nn.Module, lr: float, weight_decay: float) -> list[dict[st
     """Groups that differ in rate and decay, with `lr_scale` for timm's schedulers.
 
     Norm parameters and biases (everything of fewer than two dimensions) are not decayed. A module with an
-    attribute `lr_scale` is trained at that fraction of `lr`, with all it contains; all of it is decayed where its
-    attribute `decays` is true, and nothing where it is not.
+    attribute `lr_scale` is trained at that fraction of `lr`, with all it contains. Of a module with an attribute
+    `decays` all is decayed where that is true, and nothing where it is false.
     """
     members: dict[tuple[float, float], dict[int, nn.Parameter]] = defaultdict(dict)
     for parameter, scale, gate_decays in _scaled_parameters(net, None, None):
