@@ -11,7 +11,7 @@ setup: $(READY)  ## make .venv with every pinned dependency
 
 $(READY): requirements.lock
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(None if ok else "Python 3.11, 3.12 or 3.13 is needed; choose one with: make PYTHON=python3.11")'
-	@echo 'installing PyTorch and what else is needed into .venv (6 GB): this takes some minutes'
+	@echo 'installing PyTorch and what else is needed into .venv (7 GB): this takes some minutes'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $(READY)

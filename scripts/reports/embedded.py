@@ -8,14 +8,17 @@ BLOCK = re.compile(r"^<!-- report: (?P<folders>.+?) -->\n.*?^<!-- end -->$", re.
 
 
 def embedded(table: str, path: Path, folders: Sequence[str]) -> str:
-    """The content of the file at `path` with `table` in the block of `folders`; `table` alone where it has no blocks.
+    """The content of the file at `path` with `table` in the block of `folders`.
 
-    ValueError where it has blocks, and none of these folders.
+    ValueError where it has no such block: somebody may have written what is there.
     """
     text, name = path.read_text(), " ".join(folders)
     blocks = [match["folders"] for match in BLOCK.finditer(text)]
     if not blocks:
-        return table
+        raise ValueError(
+            f"{path} is there already and would be lost; put the lines <!-- report: {name} --> and <!-- end --> where "
+            "the table belongs in it, or choose another out"
+        )
     if name not in blocks:
         raise ValueError(f"{path} has a place for the report of {', '.join(blocks)}, and none for that of {name}")
 

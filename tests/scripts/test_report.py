@@ -197,6 +197,11 @@ def test_a_table_goes_into_its_place_in_a_text_that_people_write(tmp_path: Path)
     )
     with pytest.raises(ValueError, match=r"text.md has a place for the report of a, b, and none for that of c"):
         embedded("| new |", path, ["c"])
+    path.write_text("what somebody wrote\n")
+    with pytest.raises(
+        ValueError, match=r"text.md is there already and would be lost; put the lines <!-- report: a -->"
+    ):
+        embedded("| new |", path, ["a"])
 
 
 def test_published_figures_are_those_of_the_kept_table() -> None:
