@@ -75,7 +75,9 @@ MAY_IMPORT = {
     "models/gate_maps.py": {"models.layers", "models.watch"},
     "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
-    "models/load.py": {"models.build", "models.run_directory"},
+    "models/preprocessing.py": set(),
+    "models/model_folder.py": {"models.run_directory"},
+    "models/load.py": {"models.build", "models.model_folder", "models.preprocessing", "models.run_directory"},
     "models/training": {"models.training", "models.layers", "models.run_directory", "models.watch"},
     "models/inference": {
         "models.inference",
