@@ -155,6 +155,27 @@ class Report:
     out: str | None = MISSING
 
 
+class EvaluationFormat(Enum):
+    """How an evaluation is written; `csv` is its confusion matrix, `png` the picture of that."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    png = "png"
+
+
+@dataclass
+class Evaluate:
+    """python scripts/evaluate.py"""
+
+    run: str = MISSING
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    deploy: bool = MISSING
+    format: EvaluationFormat = MISSING
+    out: str | None = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -164,6 +185,7 @@ SCHEMAS = {
     "check_data": CheckData,
     "runs": Runs,
     "report": Report,
+    "evaluate": Evaluate,
 }
 
 

@@ -36,7 +36,8 @@ from cheapconv.inference.kernels import native
 from cheapconv.layers.lccl import LCCL
 from cheapconv.load import load_run
 
-LIGHTNING = [f"cheapconv.training.{name}" for name in ("classifier", "divergence", "strategies", "sync_norm")]
+NEED_IT = ("classifier", "divergence", "evaluator", "strategies", "sync_norm")
+LIGHTNING = [f"cheapconv.training.{name}" for name in NEED_IT]
 TRITON = "cheapconv.inference.kernels.triton_gated_conv"
 for module in pkgutil.walk_packages(cheapconv.__path__, "cheapconv."):
     if module.name not in (*LIGHTNING, TRITON):

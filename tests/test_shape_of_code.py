@@ -28,6 +28,7 @@ MAY_IMPORT = {
     },
     "scripts": {
         "scripts.benchmarks",
+        "scripts.evaluations",
         "scripts.published",
         "scripts.reports",
         "conf",
@@ -48,6 +49,7 @@ MAY_IMPORT = {
         "train",
     },
     "scripts/reports": {"scripts.reports", "conf.identity", "models.run_directory", "callbacks.record", "sweeps"},
+    "scripts/evaluations": {"models"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
     "models/__init__.py": set(),
