@@ -176,6 +176,26 @@ class Evaluate:
     out: str | None = MISSING
 
 
+class PredictionFormat(Enum):
+    """How predictions are printed; `json` is one object a line."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+@dataclass
+class Predict:
+    """python scripts/predict.py"""
+
+    run: str = MISSING
+    images: Any = MISSING  # a word, or a list of them
+    maps: str | None = MISSING
+    batch_size: int = MISSING
+    num_workers: int | None = MISSING
+    format: PredictionFormat = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -186,6 +206,7 @@ SCHEMAS = {
     "runs": Runs,
     "report": Report,
     "evaluate": Evaluate,
+    "predict": Predict,
 }
 
 

@@ -12,8 +12,8 @@ class Preprocessing:
 
     1. A black border around it, on each side the share `border` of the image's own height and width.
     2. It is scaled, bilinear and antialiased: the whole image to size x size, whatever its shape; or, where there is a
-       `centre_crop`, until its shorter side has int(size / centre_crop) pixels, of which the central size x size are
-       cut out.
+       `centre_crop` (and then no border), until its shorter side has int(size / centre_crop) pixels, of which the
+       central size x size are cut out.
     3. (pixel / 255 - mean) / std, with one `mean` and one `std` for each channel.
     """
 
@@ -38,6 +38,8 @@ def preprocessing_of(node: Any, channels: int, source: str) -> Preprocessing:
         raise ValueError(f"{source}: border of the preprocessing must be a share from 0 to 1 of the image's side")
     if crop is not None and not (_is_number(crop) and 0 < crop <= 1):
         raise ValueError(f"{source}: centre_crop of the preprocessing must be a share from 0 to 1, or null")
+    if border and crop:
+        raise ValueError(f"{source}: border and centre_crop of the preprocessing exclude each other")
     return Preprocessing(tuple(map(float, node["mean"])), tuple(map(float, node["std"])), border, crop)
 
 

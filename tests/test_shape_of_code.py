@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "scripts": {
         "scripts.benchmarks",
         "scripts.evaluations",
+        "scripts.predictions",
         "scripts.published",
         "scripts.reports",
         "conf",
@@ -50,6 +51,7 @@ MAY_IMPORT = {
     },
     "scripts/reports": {"scripts.reports", "conf.identity", "models.run_directory", "callbacks.record", "sweeps"},
     "scripts/evaluations": {"models"},
+    "scripts/predictions": {"conf.schema", "models", "callbacks"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
     "models/__init__.py": set(),
