@@ -54,7 +54,7 @@ def open_on_images(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure
     """
     number, height, width = images.shape[:3]
     figure = Figure(figsize=(len(maps) + 1, number * height / width + 1.2), layout="constrained")  # an inch an image
-    figure.suptitle("Where gates let a network compute, on test images", fontsize=10)
+    figure.suptitle("Where gates let a network compute", fontsize=10)
     grid = figure.subplots(number, len(maps) + 1, squeeze=False)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)  # an image's, whatever the size of a map
     for line, (row, image) in enumerate(zip(grid, images, strict=True)):
@@ -62,7 +62,7 @@ def open_on_images(images: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure
         for axes, each in zip(row[1:], maps.values(), strict=True):
             axes.imshow(image.mean(-1), cmap="gray", vmin=-0.4, vmax=1.2)  # neither black nor white hides a colour
             axes.imshow(each[line], cmap=COLOURS, vmin=0, vmax=1, alpha=0.5, extent=extent)
-    for axes, name in zip(grid[0], ["test image", *maps], strict=True):
+    for axes, name in zip(grid[0], ["image", *maps], strict=True):
         axes.set_title(name, fontsize=7)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Put together result.json, the one file that tables and reports are made of, when a run is complete."""
+"""Put together what a complete run leaves: result.json, which tables and reports are made of, and its network."""
 
 import logging
 from pathlib import Path
@@ -14,13 +14,15 @@ from callbacks.processes import Processes
 from callbacks.provenance import device_name, git_sha, versions
 from callbacks.throughput import Throughput
 from models.build import Built
+from models.load import PREFIX
+from models.model_folder import MODEL, write_model
 from models.training.epochwise import Epochwise
 
 log = logging.getLogger(__name__)
 
 
 class Result(Epochwise, pl.Callback):
-    """Collects what the run measured and writes it, once the test is complete.
+    """Collects what the run measured and writes it, once the test is complete, behind the network that was tested.
 
     `identity`: model, backbone, layer, scope, data and seed by name, and the command. `wall_seconds` runs from here to
     the end of the test, over restarts as far as their checkpoints reach.
@@ -59,7 +61,11 @@ class Result(Epochwise, pl.Callback):
             log.info("trainer.fast_dev_run: everything was tried, nothing is recorded")
             return
         result = self._collect(trainer)
+        weights = trainer.strategy.lightning_module_state_dict()  # of all processes, where they are shared out
         if trainer.is_global_zero:
+            data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+            judged = {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
+            write_model(self.run_dir / MODEL, judged, self.config, data.state_dict())
             record.write(self.run_dir, result)
             trackers.report(trainer.loggers, result, trainer.global_step)
             runs = record.neighbours(self.run_dir, self.identity["data"])

@@ -155,6 +155,47 @@ class Report:
     out: str | None = MISSING
 
 
+class EvaluationFormat(Enum):
+    """How an evaluation is written; `csv` is its confusion matrix, `png` the picture of that."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    png = "png"
+
+
+@dataclass
+class Evaluate:
+    """python scripts/evaluate.py"""
+
+    run: str = MISSING
+    data: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    deploy: bool = MISSING
+    format: EvaluationFormat = MISSING
+    out: str | None = MISSING
+
+
+class PredictionFormat(Enum):
+    """How predictions are printed; `json` is one object a line."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+@dataclass
+class Predict:
+    """python scripts/predict.py"""
+
+    run: str = MISSING
+    images: Any = MISSING  # a word, or a list of them
+    maps: str | None = MISSING
+    batch_size: int = MISSING
+    num_workers: int | None = MISSING
+    format: PredictionFormat = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -164,6 +205,8 @@ SCHEMAS = {
     "check_data": CheckData,
     "runs": Runs,
     "report": Report,
+    "evaluate": Evaluate,
+    "predict": Predict,
 }
 
 

@@ -17,6 +17,7 @@ from data.absent import FASHION_MNIST
 from data.download import download
 from data.in_memory import Arrays
 
+SIDE, BORDER = 28, 2  # pixels of an original, and of the border on each side
 RAW = "FashionMNIST/raw"  # torchvision's layout
 CONTENTS = {  # size in bytes and SHA-256 of each file, uncompressed
     "train-images-idx3-ubyte": (47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
@@ -35,7 +36,7 @@ def fashion_mnist(root: Path) -> Arrays:
     """
     if not all(_places(root, name) for name in CONTENTS):
         download(lambda: _fetch(root), root, "Fashion-MNIST", FASHION_MNIST)
-    return Arrays(*_part(root, "train"), *_part(root, "t10k"))
+    return Arrays(*_part(root, "train"), *_part(root, "t10k"), FashionMNIST.classes, BORDER / SIDE)
 
 
 def _places(root: Path, name: str) -> list[Path]:
@@ -46,8 +47,8 @@ def _places(root: Path, name: str) -> list[Path]:
 def _part(root: Path, part: str) -> tuple[Tensor, Tensor]:
     """Images and labels of the idx files: a header of 16 and of 8 bytes, then one byte a value."""
     pixels, labels = (_read(root, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
-    images = pixels[16:].view(-1, 1, 28, 28)
-    return F.pad(images, (2, 2, 2, 2)), labels[8:].long()
+    images = pixels[16:].view(-1, 1, SIDE, SIDE)
+    return F.pad(images, (BORDER,) * 4), labels[8:].long()
 
 
 def _read(root: Path, name: str) -> Tensor:

@@ -13,7 +13,6 @@ from data.augment import normalise
 from data.bad_images import BadImages
 from data.crops import CentreCrop, TrainingCrops
 from data.images import ImageSets
-from data.layout import explain_likeness
 from data.loader import Batch, Fetch, Loader
 from data.module import DataModule
 from data.samples import EvalSamples, TrainingSamples
@@ -26,7 +25,7 @@ class ImageData(DataModule):
     `num_workers` processes decode for each training process; null: its share of the machine's cores but one.
     `start_size` (null: none) is the size of the training crops at the start; it rises to `input_size` in steps of
     32. The run fails when more than `bad_share` of a part's images cannot be read; fewer are replaced in training,
-    left out of evaluation, and listed in the run's directory. The classes are kept in the checkpoint.
+    left out of evaluation, and listed in the run's directory.
     """
 
     def __init__(
@@ -114,19 +113,13 @@ class ImageData(DataModule):
         done = epoch / max(1, num_epochs - 1)
         return self.input_size - round((1 - done) * (self.input_size - self.start_size) / 32) * 32
 
-    def state_dict(self) -> dict[str, Any]:
+    @property
+    def classes(self) -> list[str]:
         assert self.sets is not None
-        return {"classes": list(self.sets.classes)}
+        return list(self.sets.classes)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        assert self.sets is not None
-        classes, trained = list(self.sets.classes), state_dict["classes"]
-        if classes != trained:
-            likeness = explain_likeness(trained, classes, ("the checkpoint", str(self.root)))
-            raise ValueError(
-                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; "
-                f"{self.root} has other ones{': ' * bool(likeness)}{likeness}"
-            )
+    def preprocessing(self) -> dict[str, Any]:
+        return {"mean": self.mean, "std": self.std, "border": 0.0, "centre_crop": self.eval_crop.of_side}
 
     def _eval_loader(self, samples: EvalSamples, part: str) -> Loader:
         return self.eval_loader(len(samples), self._fetch(samples, lambda epoch: self.input_size, part))

@@ -1,8 +1,9 @@
 """A whole data set in memory as uint8, on the device that trains, augmented there in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -17,12 +18,18 @@ ADVICE = "batches are made on the device that trains: train on a faster one, or 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) of the training and of the test set."""
+    """Images uint8 (N, C, H, W) and labels int64 (N,) of the training and of the test set.
+
+    `classes` are the names of the labels; none: their numbers. The images have a black border that the originals lack:
+    `border` is its width on each side as a share of the original's.
+    """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    classes: Sequence[str] = ()
+    border: float = 0.0
 
 
 class InMemoryData(DataModule):
@@ -81,11 +88,10 @@ class InMemoryData(DataModule):
             return
         arrays = self.load(self.root)
         self._check(arrays)
-        self.arrays = Arrays(
-            resize(arrays.train_images, self.input_size),
-            arrays.train_labels,
-            resize(arrays.test_images, self.input_size),
-            arrays.test_labels,
+        self.arrays = replace(
+            arrays,
+            train_images=resize(arrays.train_images, self.input_size),
+            test_images=resize(arrays.test_images, self.input_size),
         )
         self.train_index, self.val_index = self.split(len(arrays.train_labels))
 
@@ -104,6 +110,15 @@ class InMemoryData(DataModule):
         assert self.arrays is not None
         images, labels = self.arrays.test_images, self.arrays.test_labels
         return self.eval_loader(len(labels), self._fetch(images, labels, None))
+
+    @property
+    def classes(self) -> list[str]:
+        assert self.arrays is not None
+        return list(self.arrays.classes) or [str(number) for number in range(self.num_classes)]
+
+    def preprocessing(self) -> dict[str, Any]:
+        assert self.arrays is not None
+        return {"mean": self.mean, "std": self.std, "border": self.arrays.border, "centre_crop": None}
 
     def augmentation(self, num_images: int, seed: int, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
         """A function of (images uint8, their indices) that augments and normalises, for one epoch.

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Generator, Tensor
 
+from data.layout import explain_likeness
 from data.loader import Batch, Fetch, Loader, Process, share
 from data.mix import mixer
 
@@ -20,6 +23,8 @@ class DataModule(pl.LightningDataModule):
     `batch_size` counts the images of a step over all processes. Labels are (N, num_classes) where `mixup` or
     `cutmix` (data/mix.py) are on.
     """
+
+    root: Path  # where the data lie
 
     def __init__(
         self,
@@ -94,6 +99,29 @@ class DataModule(pl.LightningDataModule):
     def name_of(self, position: int) -> str:
         """What to call the training image at this `position` among those that are not held out."""
         raise NotImplementedError
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the labels, once the data are set up."""
+        raise NotImplementedError
+
+    def preprocessing(self) -> dict[str, Any]:
+        """How an image that is to be classified becomes an input (models/preprocessing.py), as plain values."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the images: whoever loads the network needs no more than that."""
+        return {"classes": self.classes, "preprocessing": self.preprocessing()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """ValueError where a checkpoint was trained on other classes."""
+        classes, trained = self.classes, state_dict["classes"]
+        if classes != trained:
+            likeness = explain_likeness(trained, classes, ("the checkpoint", str(self.root)))
+            raise ValueError(
+                f"the checkpoint was trained on {len(trained)} classes, from {trained[0]} to {trained[-1]}; "
+                f"{self.root} has other ones{': ' * bool(likeness)}{likeness}"
+            )
 
     def train_dataloader(self) -> Loader:
         raise NotImplementedError

@@ -1,8 +1,8 @@
-"""Load the network of a run: from the run's directory back to its weights, its input and its configuration."""
+"""Load the network of a run: back to its weights, its input and its configuration."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from .build import Input, build
+from .model_folder import DESCRIPTION, MODEL, WEIGHTS, is_model_folder, read_model
+from .preprocessing import Preprocessing, preprocessing_of
 from .run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT, read
 
 LAYOUT = 3  # version of a checkpoint's content; a checkpoint with another number, or none, is of other code
 INPUT = ("num_classes", "input_size", "channels")  # what a data set says of a network's input
 PREFIX = "net."  # before each name of the network's weights in a checkpoint
+ADVICE = "load a run that this version of the code trained"
 KEYWORDS = ("_target_", "_partial_")  # the keys of a configuration's node that are no arguments
 # Parts of a network that a configuration may name: they build modules and do nothing else.
 OWN_PARTS = re.compile(r"models\.((?:backbones|layers)(?:\.\w+)+|scope)\.([A-Za-z]\w*)")
@@ -26,45 +29,101 @@ TORCH_PARTS = re.compile(r"torch\.nn\.([A-Za-z]\w*)")
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """The network of a run in evaluation mode, on the CPU, what it was built for, and the run's configuration."""
+    """A trained network in evaluation mode, on the CPU, and what it takes and answers.
+
+    `input` is what it was built for, `classes` the names of its outputs in their order. `preprocessing` says how an
+    image becomes an input; None, and numbers for names, where the run was trained before runs kept that. `config` is
+    the run's configuration, or what describes a model folder; its `model` is the same in both.
+    """
 
     net: nn.Module
     input: Input
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing | None
     config: dict[str, Any]
 
 
-def load_run(run_dir: str | Path) -> LoadedRun:
-    """Build the network of the run in `run_dir` and load its weights from the run's last checkpoint.
+def load_run(path: str | Path) -> LoadedRun:
+    """Build the network of a run and load its weights; the data set is not needed.
 
+    `path` is the directory of a run, a checkpoint in it, or a model folder: `model` in the directory of a finished run,
+    or an exported one. Of a directory the last checkpoint is read, of one without a checkpoint its model folder.
     The weights are those that the run's test judged: the averaged ones where the run averaged its weights. A run that
     is not finished gives the network as it was at the last checkpoint. Nothing of the configuration is called but this
-    package's layers, backbones and scopes and the modules of torch.nn, and the checkpoint is read as plain tensors.
-    Raises ValueError where the directory or a file in it is missing, damaged, or not what a run writes, and where a
-    run was made by code that built another network.
+    package's layers, backbones and scopes and the modules of torch.nn, and weights are read as plain tensors.
+    Raises ValueError where something is missing, damaged, or not what a run writes, and where a run was made by code
+    that built another network.
     """
-    directory = Path(run_dir)
+    path = Path(path)
+    directory = path.parent if path.is_file() else path
+    if path.name == WEIGHTS or is_model_folder(directory):
+        return _of_model_folder(directory)
     config = _config(directory)
-    checkpoint = directory / CHECKPOINT
-    if not checkpoint.is_file():
-        other = f" ({PREVIOUS} is there: its copy would do)" if (directory / PREVIOUS).is_file() else ""
-        raise ValueError(
-            f"{directory} has no {CHECKPOINT}, the file of a run's weights; copy it there from the run{other}"
-        )
-    advice = "load a run that this version of the code trained"
-    saved = read_checkpoint(checkpoint, advice)["state_dict"]
-    images = Input(*(config["data"][name] for name in INPUT))
-    parts = model_parts(config, str(directory))
+    checkpoint = path if path.is_file() else directory / CHECKPOINT
+    if checkpoint.is_file():
+        return _of_checkpoint(checkpoint, config)
+    if is_model_folder(directory / MODEL):
+        return replace(_of_model_folder(directory / MODEL), config=config)
+    other = f" ({PREVIOUS} is there: its copy would do)" if (directory / PREVIOUS).is_file() else ""
+    raise ValueError(f"{directory} has no {CHECKPOINT}, the file of a run's weights; copy it there from the run{other}")
+
+
+def _of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> LoadedRun:
+    saved = read_checkpoint(checkpoint, ADVICE)
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in saved["state_dict"].items()}
+    given = _input([config["data"][name] for name in INPUT], str(checkpoint.parent))
+    # Lightning keeps what a data set says under the name of its class.
+    state = saved.get(str(config["data"].get("_target_")).rpartition(".")[2]) or {}
+    if not isinstance(state, dict):
+        raise ValueError(f"{checkpoint} is not what a run writes; {ADVICE}")
+    description = {"classes": [str(number) for number in range(given.num_classes)], "preprocessing": None, **state}
+    return _loaded(checkpoint, weights, given, description, config)
+
+
+def _of_model_folder(folder: Path) -> LoadedRun:
+    weights, description = read_model(folder)
+    given = _input(list(description["input"].values()), str(folder / DESCRIPTION))
+    return _loaded(folder / WEIGHTS, weights, given, description, description)
+
+
+def _loaded(
+    path: Path, weights: Mapping[str, Tensor], given: Input, description: Mapping[str, Any], config: dict[str, Any]
+) -> LoadedRun:
+    """The network that `config` describes with the `weights` from `path`, and what `description` says of its images."""
+    source, names, images = str(path.parent), description["classes"], description["preprocessing"]
+    if not isinstance(names, list) or len(names) != given.num_classes or not all(type(name) is str for name in names):
+        raise ValueError(f"{source}: classes must be {given.num_classes} names")
+    preprocessing = images and preprocessing_of(images, given.channels, source)
+    net = _network(config, given, source)
+    require_equal_shapes(path, weights, net.state_dict(), ADVICE)
+    net.load_state_dict(weights)
+    return LoadedRun(net.eval(), given, tuple(names), preprocessing, config)
+
+
+def _network(config: Mapping[str, Any], given: Input, source: str) -> nn.Module:
+    """The network of a configuration from `source`, not trained; ValueError where it cannot be built."""
     try:
+        parts = model_parts(config, source)
         with torch.random.fork_rng([]):  # the weights at the start are random, and replaced
-            net = build(**parts, input=images).net
+            return build(**parts, input=given).net
     except TypeError as error:
         raise ValueError(
-            f"{directory} holds a network with arguments that this code does not know ({error}); {advice}"
+            f"{source} holds a network with arguments that this code does not know ({error}); {ADVICE}"
         ) from error
-    weights = {name.removeprefix(PREFIX): tensor for name, tensor in saved.items()}
-    require_equal_shapes(checkpoint, weights, net.state_dict(), advice)
-    net.load_state_dict(weights)
-    return LoadedRun(net.eval(), images, config)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError) as error:
+        # Whatever layers and backbones do with arguments that no run has; RuntimeError has RecursionError among it.
+        raise ValueError(f"{source} holds a network that cannot be built ({_reason(error)}); {ADVICE}") from error
+
+
+def _input(values: list[Any], source: str) -> Input:
+    if not all(type(value) is int and 0 < value < 2**16 for value in values):
+        raise ValueError(f"{source}: the numbers of classes, pixels and channels must be positive, not {values}")
+    return Input(*values)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or its type."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def model_parts(config: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -84,10 +143,12 @@ def read_checkpoint(path: Path, advice: str) -> dict[str, Any]:
             raise BadZipFile(f"{damaged} in it is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # one of a dozen types, and none of their messages names the file
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"cannot read {path} ({reason}); {advice}") from error
+        raise ValueError(f"cannot read {path} ({_reason(error)}); {advice}") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("layout") != LAYOUT:
         raise ValueError(f"{path} was not written by this version of the code; {advice}")
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise ValueError(f"{path} holds no weights by name; {advice}")
     return checkpoint
 
 

@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise ValueError(f"cannot read {path} ({error}); move it away or choose another run_dir") from error
     if not isinstance(content, dict) or (path.name == RESULT and not {"config", "data"} <= content.keys()):
         raise ValueError(f"{path} is not what a run writes; move it away or choose another run_dir")

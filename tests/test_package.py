@@ -16,10 +16,12 @@ from hydra.utils import instantiate
 
 from models.build import Input, build
 from models.load import LAYOUT
+from models.model_folder import write_model
 from models.run_directory import CHECKPOINT, CONFIG
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
+IMAGES = {"mean": [0.5], "std": [0.25], "border": 0.0, "centre_crop": None}
 USE = """
 import importlib
 import pkgutil
@@ -34,7 +36,8 @@ from cheapconv.inference.kernels import native
 from cheapconv.layers.lccl import LCCL
 from cheapconv.load import load_run
 
-LIGHTNING = [f"cheapconv.training.{name}" for name in ("classifier", "divergence", "strategies", "sync_norm")]
+NEED_IT = ("classifier", "divergence", "evaluator", "strategies", "sync_norm")
+LIGHTNING = [f"cheapconv.training.{name}" for name in NEED_IT]
 TRITON = "cheapconv.inference.kernels.triton_gated_conv"
 for module in pkgutil.walk_packages(cheapconv.__path__, "cheapconv."):
     if module.name not in (*LIGHTNING, TRITON):
@@ -52,6 +55,8 @@ with torch.inference_mode():
 print("kernel", native.function() is not None)
 run = load_run(sys.argv[1])
 print("logits", [round(value, 4) for value in run.net(torch.ones(1, 1, 16, 16))[0].tolist()])
+folder, ones = load_run(sys.argv[2]), torch.ones(1, 1, 16, 16)
+assert torch.equal(folder.net(ones), run.net(ones))
 """
 
 
@@ -101,7 +106,9 @@ def test_it_works_in_another_folder(wheel: Path, plain: Callable[..., dict[str, 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(json.dumps(config))
     torch.save({"layout": LAYOUT, "state_dict": state}, tmp_path / "run" / CHECKPOINT)
-    done = run(wheel, USE, tmp_path, str(tmp_path / "run"))
+    data_state = {"classes": list("0123456789"), "preprocessing": IMAGES}
+    write_model(tmp_path / "folder", net.state_dict(), config, data_state)
+    done = run(wheel, USE, tmp_path, str(tmp_path / "run"), str(tmp_path / "folder"))
     compiler = shutil.which(os.environ.get("CC", "cc"))
     logits = [round(value, 4) for value in net(torch.ones(1, 1, 16, 16))[0].tolist()]
     assert done.stdout.splitlines() == [f"kernel {compiler is not None}", f"logits {logits}"]

@@ -28,6 +28,8 @@ MAY_IMPORT = {
     },
     "scripts": {
         "scripts.benchmarks",
+        "scripts.evaluations",
+        "scripts.predictions",
         "scripts.published",
         "scripts.reports",
         "conf",
@@ -55,6 +57,8 @@ MAY_IMPORT = {
         "callbacks.record",
         "sweeps",
     },
+    "scripts/evaluations": {"models"},
+    "scripts/predictions": {"conf.schema", "models", "callbacks"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
     "models/__init__.py": set(),
@@ -82,7 +86,9 @@ MAY_IMPORT = {
     "models/gate_maps.py": {"models.layers", "models.watch"},
     "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
-    "models/load.py": {"models.build", "models.run_directory"},
+    "models/preprocessing.py": set(),
+    "models/model_folder.py": {"models.run_directory"},
+    "models/load.py": {"models.build", "models.model_folder", "models.preprocessing", "models.run_directory"},
     "models/training": {"models.training", "models.layers", "models.run_directory", "models.watch"},
     "models/inference": {
         "models.inference",

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import pytorch_lightning as pl
 import torch
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from .divergence import divergence
-from .epochwise import Epochwise
+from .evaluator import Evaluator
 from .first_batch import initialise_from
 from .param_groups import param_groups
 from .penalty import GatePenalty
@@ -21,7 +20,7 @@ from .sharding import own_part, shard
 from .tally import Tally
 
 
-class Classifier(Epochwise, pl.LightningModule):
+class Classifier(Evaluator):
     """Cross-entropy on batches (images (N, C, H, W), labels (N,)); top-1 and top-5 in percent.
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
@@ -39,20 +38,16 @@ class Classifier(Epochwise, pl.LightningModule):
         *,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(net)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
-        self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.label_smoothing, self.penalty = label_smoothing, penalty
-        self.train_tally, self.eval_tally, self.penalty_tally = Tally(1), Tally(1, 5), Tally()
+        self.train_tally, self.penalty_tally = Tally(1), Tally()
 
     def configure_model(self) -> None:
         if self.device_mesh:  # given by a strategy that shares out the weights
             shard(self.net, self.device_mesh["data_parallel"])
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
@@ -117,29 +112,6 @@ class Classifier(Epochwise, pl.LightningModule):
             logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
         # BatchNorm's statistics are each process's own until the next step: test what the checkpoint keeps.
         share_from_first(self.net.buffers())
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
-        number = len(labels)  # 0 where only other processes have images left
-        logits = self.net(images) if number else images.new_zeros(0, 1)
-        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
-        self.eval_tally.add(loss, logits, labels)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, part: str) -> None:
-        totals = self.eval_tally.close().items()
-        self.log_dict({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in totals})
 
     def configure_optimizers(self) -> Optimizer:
         defaults = self.make_optimizer(self.net.parameters()).defaults

@@ -1,0 +1,76 @@
+"""A network as a folder that anybody can read: its weights as safetensors beside a JSON file that describes it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .run_directory import write_whole
+
+MODEL = "model"  # the folder in a run's directory
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "config.json"
+LAYOUT = 1  # version of the folder's content
+INPUT = {"num_classes": "num_classes", "size": "input_size", "channels": "channels"}  # here, and in a run's `data`
+KEYS = {"layout", "model", "input", "classes", "preprocessing"}
+
+
+def write_model(
+    folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], data_state: Mapping[str, Any]
+) -> None:
+    """Write to `folder` the network of a run: its `weights` by name and, from its plain `config`, how to build it.
+
+    `data_state` is what the run's data set says of its images: `classes`, their names in the order of the network's
+    outputs, and their `preprocessing` (preprocessing.py). Each file is written whole or not at all; OSError where that
+    fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # In the usual order and each on its own: safetensors takes neither channels-last weights nor shared memory.
+    whole = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
+    description = {
+        "layout": LAYOUT,
+        "model": config["model"],
+        "input": {ours: config["data"][theirs] for ours, theirs in INPUT.items()},
+        "classes": data_state["classes"],
+        "preprocessing": data_state["preprocessing"],
+    }
+    write_whole(folder / WEIGHTS, safetensors.torch.save(whole, {"format": "pt"}))
+    write_whole(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+
+
+def is_model_folder(path: Path) -> bool:
+    return (path / WEIGHTS).is_file()
+
+
+def read_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights in `folder` and their description, both as plain data; ValueError where they are anything else."""
+    return _weights(folder / WEIGHTS), _description(folder / DESCRIPTION)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # of its own type, which names no file
+        raise ValueError(f"cannot read {path} ({error}); copy it again from the run") from error
+
+
+def _description(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing, which describes {WEIGHTS}; copy it there from the run") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path} ({error}); copy it again from the run") from error
+    if not isinstance(content, dict) or content.get("layout") != LAYOUT or content.keys() != KEYS:
+        raise ValueError(f"{path} is not what this version of the code writes beside {WEIGHTS}")
+    if not isinstance(content["model"], dict) or not isinstance(content["input"], dict):
+        raise ValueError(f"{path}: model and input must be mappings")
+    if content["input"].keys() != INPUT.keys():
+        raise ValueError(f"{path}: input must have {', '.join(INPUT)} and nothing else")
+    return content

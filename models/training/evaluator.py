@@ -1,0 +1,48 @@
+"""Evaluate an image classifier, on validation or test images; exact over any number of processes."""
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .epochwise import Epochwise
+from .tally import Tally
+
+
+class Evaluator(Epochwise, pl.LightningModule):
+    """Cross-entropy, top-1 and top-5 in percent of `net` on batches (images (N, C, H, W), labels (N,)).
+
+    They are logged as val/loss, test/top1 and so on. Callbacks get the logits of a test batch as its outputs.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.eval_tally = Tally(1, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._evaluate(batch)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        number = len(labels)  # 0 where only other processes have images left
+        logits = self.net(images) if number else images.new_zeros(0, 1)
+        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
+        self.eval_tally.add(loss, logits, labels)
+        return logits
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, part: str) -> None:
+        totals = self.eval_tally.close().items()
+        self.log_dict({f"{part}/{name}": torch.tensor(value, dtype=torch.float64) for name, value in totals})
