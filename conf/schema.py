@@ -155,6 +155,24 @@ class Report:
     out: str | None = MISSING
 
 
+class ExportFormat(Enum):
+    """What kind of file a network becomes."""
+
+    onnx = "onnx"
+    torch_export = "torch_export"
+    safetensors = "safetensors"
+
+
+@dataclass
+class Export:
+    """python scripts/export.py"""
+
+    run: str = MISSING
+    format: ExportFormat = MISSING
+    out: str | None = MISSING
+    deploy: bool = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -164,6 +182,7 @@ SCHEMAS = {
     "check_data": CheckData,
     "runs": Runs,
     "report": Report,
+    "export": Export,
 }
 
 
