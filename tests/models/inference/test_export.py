@@ -13,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from conf import schema
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
 from models.build import Input, build
@@ -22,6 +23,7 @@ from models.layers.lccl import LCCL
 from models.layers.subdivided import Subdivided
 from tests.conftest import choices
 from tests.models.inference.deployed import randomise
+from tests.models.inference.export_every_network import row
 
 
 def small(layer: type[nn.Module] = LCCL) -> nn.Module:
@@ -44,6 +46,19 @@ def test_onnx_runtime_computes_what_every_layer_does(composed, layer: str) -> No
     for batch in (1, 3):
         images = torch.randn(batch, 16, 7, 7)
         assert_equal(run(images), net(images))
+
+
+# Their operators are the least usual ones; export_every_network.py beside this file takes all backbones.
+BACKBONES = ["channelnet", "p4_all_cnn_c"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_onnx_runtime_computes_what_backbones_do(backbone: str) -> None:
+    schema.register()
+    found = row(f"conf:{backbone}")
+    assert found["largest"] > 0.01
+    assert found["difference"] < 1e-4 * max(1, found["largest"])
 
 
 @pytest.mark.parametrize("form", [lambda net: net, deploy], ids=["built", "deployed"])
