@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
     else:
         engine = "the exported program"
         content, compute = export.torch_export(program, _metadata(run))
-    said = _compared(run, compute, engine)
+    said = compared(run, compute, engine)
     write_whole(out, content)
     print(f"{out}: {len(content) / 1e6:.1f} MB\n{said}")
 
@@ -58,7 +58,7 @@ def _metadata(run: LoadedRun) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _compared(run: LoadedRun, compute: export.Run, engine: str) -> str:
+def compared(run: LoadedRun, compute: export.Run, engine: str) -> str:
     """In words, how far `compute` is from the network, and how fast; ValueError where it computes something else."""
     images, kind = _images(run)
     expected, got = run.net(images), compute(images)

@@ -8,8 +8,11 @@ import onnxruntime
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
-from models.load import load_run
+from models.build import Input
+from models.load import LoadedRun, load_run
+from scripts import export
 from tests import processes
 from tests.conftest import FinishedRun
 
@@ -54,3 +57,17 @@ def test_the_weights_alone_have_the_names_of_the_network(finished_run: FinishedR
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     done = processes.run("scripts/export.py", f"run={tmp_path}", status=1)
     assert "has neither result.json nor config.json; give the directory of a run" in done.stderr
+
+
+@pytest.mark.parametrize("wrong", [1e-3, float("nan")])
+def test_what_computes_something_else_is_refused(wrong: float, plain) -> None:
+    run = LoadedRun(nn.Flatten(), Input(10, 16, 1), plain("data=digits"))
+    with pytest.raises(
+        ValueError, match="ONNX Runtime gives logits that differ from PyTorch's by .*: nothing was writ"
+    ):
+        export.compared(run, lambda images: run.net(images) + wrong, "ONNX Runtime")
+
+
+def test_random_images_take_the_place_of_a_data_set_that_is_not_there(plain, tmp_path: Path) -> None:
+    run = LoadedRun(nn.Flatten(), Input(10, 32, 3), plain("data=cifar10", f"data.root={tmp_path / 'nowhere'}"))
+    assert export.compared(run, run.net, "itself").startswith("on 16 random images its logits differ")
