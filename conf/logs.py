@@ -5,7 +5,7 @@ import os
 import warnings
 
 # Libraries that tell more than one wants to know.
-CHATTY = ("pytorch_lightning", "lightning_fabric", "matplotlib", "hydra", "hydra_plugins")
+CHATTY = ("pytorch_lightning", "lightning_fabric", "matplotlib", "hydra", "hydra_plugins", "onnx_ir", "onnxscript")
 
 
 def is_first_process() -> bool:

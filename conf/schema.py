@@ -196,6 +196,24 @@ class Predict:
     format: PredictionFormat = MISSING
 
 
+class ExportFormat(Enum):
+    """What kind of file a network becomes."""
+
+    onnx = "onnx"
+    torch_export = "torch_export"
+    safetensors = "safetensors"
+
+
+@dataclass
+class Export:
+    """python scripts/export.py"""
+
+    run: str = MISSING
+    format: ExportFormat = MISSING
+    out: str | None = MISSING
+    deploy: bool = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "complexity": Complexity,
@@ -207,6 +225,7 @@ SCHEMAS = {
     "report": Report,
     "evaluate": Evaluate,
     "predict": Predict,
+    "export": Export,
 }
 
 

@@ -11,23 +11,14 @@ from .layers import gated_layers
 from .watch import watched
 
 
-@torch.no_grad()
-def gate_maps(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The maps of all gated layers of `net`, by name in the order of the network, on the device of `images`.
-
-    A map (N, H', W') is the share of a position's outputs whose gates are open: 0 or 1 where one gate stands for all.
-    images (N, C, H, W) are normalised as in training; `net` is run once, as it is, so it belongs in evaluation mode.
-    Where a layer runs several times, the map is that of its last run; one that does not run has none.
-    """
-    eager = torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
-    with eager, recorded(net) as maps:
-        net(images)
-    return maps
-
-
 @contextmanager
 def recorded(net: nn.Module, chosen: Sequence[int] | slice = slice(None)) -> Iterator[dict[str, Tensor]]:
-    """Fill the maps of `gate_maps` whenever `net` runs eagerly, for the `chosen` images of its batch."""
+    """While this lasts, the maps of all gated layers of `net`, by name, filled whenever it runs eagerly.
+
+    A map (N, H', W') is the share of a position's outputs whose gates are open: 0 or 1 where one gate stands for all.
+    The N images are the `chosen` ones of the batch that `net` ran on last; `net` belongs in evaluation mode. Where a
+    layer runs several times, the map is that of its last run; one that does not run has none.
+    """
     maps: dict[str, Tensor] = {}
 
     def keep(name: str, gate: nn.Module, inputs: tuple, gate_map: Tensor) -> None:

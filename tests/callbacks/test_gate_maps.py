@@ -19,7 +19,7 @@ from callbacks.gate_maps import GateMaps, different, pixels, spread
 from callbacks.gates import GateCounter
 from models.backbones.cifar_resnet import cifar_resnet
 from models.cost import Cost, count
-from models.gate_maps import gate_maps, overall
+from models.gate_maps import overall, recorded
 from models.layers import gated_layers
 from models.layers.lccl import LCCL
 from models.scope import spatial
@@ -50,9 +50,8 @@ def test_maps_are_where_gates_are_open(knobs: dict[str, str]) -> None:
     net(image)
     for hook in hooks:
         hook.remove()
-    net.compile(backend="eager")
-    net(image)
-    maps = gate_maps(net, image)
+    with recorded(net) as maps:
+        net(image)
     assert list(maps) == list(gated_layers(net)) == list(seen)
     for name, each in maps.items():
         channels = seen[name][0]
@@ -65,7 +64,8 @@ def test_all_layers_together_are_what_the_gates_do_not_save(knobs: dict[str, str
     net, cost = gated(**knobs)
     images = torch.randn(5, 1, 16, 16)
     counter = GateCounter(net, cost)
-    maps = gate_maps(net, images)
+    with recorded(net) as maps:
+        net(images)
     counter.close()
     share = overall(maps, counter.conv_macs, (16, 16))
     assert share.shape == (5, 16, 16)

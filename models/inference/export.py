@@ -1,0 +1,127 @@
+"""A trained network as one file for other programs: torch.export's, ONNX, or its weights as safetensors.
+
+All of them describe the network in their metadata, one JSON value a key, and take batches of any size.
+"""
+
+import copy
+import io
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..layers import gated_layers
+from ..layers.subdivided import Subdivided
+from .kernels.fused_gated_conv import FusedGatedConv
+
+log = logging.getLogger(__name__)
+Metadata = Mapping[str, Any]
+Run = Callable[[Tensor], Tensor]
+ONNX_PACKAGES = "format=onnx needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript onnxruntime"
+
+
+def dense(net: nn.Module) -> nn.Module:
+    """A copy of `net`, as built or deployed, made of operators that every runtime has; it computes the same.
+
+    Gated convolutions compute every position. Subdivided ones become convolutions with zeros where there is no
+    connection: no engine runs their windows faster than that (ONNX Runtime takes 1.5 to 10 times as long). The log says
+    how many there were of each.
+    """
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = _plain(tensor)
+    skipping = [module for module in net.modules() if isinstance(module, FusedGatedConv)]
+    for module in skipping:
+        module.skips = False
+    if gated := len(skipping) + len(gated_layers(net)):
+        log.info(f"{gated} gated convolutions are exported as dense products: closed positions are computed too")
+    subdivided = {name: module for name, module in net.named_modules() if isinstance(module, Subdivided)}
+    for name, module in subdivided.items():
+        net.set_submodule(name, _dense(module))
+    if subdivided:
+        log.info(f"{len(subdivided)} subdivided convolutions are exported with zeros for the connections they lack")
+    return net
+
+
+def _dense(layer: Subdivided) -> nn.Conv2d:
+    g = layer.geometry
+    conv = nn.Conv2d(g.in_channels, g.out_channels, g.kernel_size, g.stride, g.padding, g.dilation, bias=False)
+    conv.weight = nn.Parameter(layer.dense_weight(), requires_grad=False)
+    conv.bias = layer.bias
+    return conv
+
+
+def exported(net: nn.Module, image: tuple[int, int, int]) -> ExportedProgram:
+    """`dense(net)` for batches (N, *image) of any N, recorded by torch.export.
+
+    Raises ValueError where torch.export cannot record it.
+    """
+    batch = Dim("batch", min=1)
+    try:
+        with torch.no_grad():
+            return torch.export.export(dense(net), (torch.zeros(2, *image),), dynamic_shapes=({0: batch},))
+    except Exception as error:  # whatever the network's own code makes of symbolic shapes
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"torch.export cannot record {type(net).__name__} ({reason})") from error
+
+
+def torch_export(program: ExportedProgram, metadata: Metadata) -> tuple[bytes, Run]:
+    """The content of a file for torch.export.load, and what it computes once it is loaded again."""
+    file = io.BytesIO()
+    torch.export.save(program, file, extra_files=_texts(metadata))
+    file.seek(0)
+    return file.getvalue(), torch.export.load(file).module()
+
+
+def onnx(program: ExportedProgram, metadata: Metadata, *, threads: int) -> tuple[bytes, Run]:
+    """The content of an ONNX file (`images` -> `logits`), and what ONNX Runtime computes from it on CPU `threads`.
+
+    Raises ValueError where packages are missing, or where the exporter has no translation for an operator.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (PyTorch's exporter takes it)
+    except ImportError as error:
+        raise ValueError(ONNX_PACKAGES) from error
+    try:
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: "batch"},),
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ValueError(f"PyTorch cannot export this network to ONNX ({error.__cause__ or error})") from error
+    assert made is not None
+    made.model.metadata_props.update(_texts(metadata))
+    content = made.model_proto.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits)
+
+    return content, run
+
+
+def weights(net: nn.Module, metadata: Metadata) -> bytes:
+    """The content of a safetensors file with the weights and buffers of `net`, as built or deployed, by their names."""
+    return safetensors.torch.save({name: _plain(t) for name, t in net.state_dict().items()}, _texts(metadata))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """`tensor` in the usual order, on its own: files take neither channels-last weights, as `deploy` has, nor views."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _texts(metadata: Metadata) -> dict[str, str]:
+    return {key: json.dumps(value) for key, value in metadata.items()}

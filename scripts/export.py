@@ -1,0 +1,92 @@
+"""The network of a run as a file for other programs: python scripts/export.py run=runs/NAME format=onnx."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import logging
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from conf.launch import launch
+from conf.schema import ExportFormat
+from models.inference import export
+from models.inference.deploy import deploy
+from models.load import LoadedRun, load_run
+from models.run_directory import write_whole
+from scripts.benchmarks.gated_networks import test_batches
+from scripts.benchmarks.side_by_side import time_in_turn
+
+log = logging.getLogger(__name__)
+ENDING = {ExportFormat.onnx: "onnx", ExportFormat.torch_export: "pt2", ExportFormat.safetensors: "safetensors"}
+NUM_IMAGES = 16
+ROUNDS = 10
+TOLERANCE = 1e-4  # of a logit, where the largest is at most 1, else of the largest
+
+
+def main(config: DictConfig) -> None:
+    """Write the file; what it computes is compared with what the network does before it gets its name."""
+    run = load_run(config.run)
+    net = deploy(run.net) if config.deploy else run.net
+    out = Path(config.out or Path(config.run) / f"model.{ENDING[config.format]}")
+    if config.format == ExportFormat.safetensors:
+        content = export.weights(net, _metadata(run))
+        write_whole(out, content)
+        print(f"{out}: {len(content) / 1e6:.1f} MB, the weights alone")
+        return
+    program = export.exported(net, run.input.shape)
+    if config.format == ExportFormat.onnx:
+        engine = "ONNX Runtime"
+        content, compute = export.onnx(program, _metadata(run), threads=torch.get_num_threads())
+    else:
+        engine = "the exported program"
+        content, compute = export.torch_export(program, _metadata(run))
+    said = compared(run, compute, engine)
+    write_whole(out, content)
+    print(f"{out}: {len(content) / 1e6:.1f} MB\n{said}")
+
+
+def _metadata(run: LoadedRun) -> dict[str, Any]:
+    """How the network was built, what it takes and what it answers."""
+    shown = run.preprocessing and asdict(run.preprocessing)
+    return {"model": run.config["model"], "input": vars(run.input), "classes": run.classes, "preprocessing": shown}
+
+
+@torch.inference_mode()
+def compared(run: LoadedRun, compute: export.Run, engine: str) -> str:
+    """In words, how far `compute` is from the network, and how fast; ValueError where it computes something else."""
+    images, kind = _images(run)
+    expected, got = run.net(images), compute(images)
+    difference, largest = (got - expected).abs().max().item(), expected.abs().max().item()
+    if not difference <= TOLERANCE * max(1, largest):  # NaN is not
+        raise ValueError(
+            f"{engine} gives logits that differ from PyTorch's by {difference:.1e}, the largest of which is "
+            f"{largest:.3g}: nothing was written"
+        )
+    times = time_in_turn(lambda: compute(images), lambda: run.net(images), ROUNDS)
+    return (
+        f"on {len(images)} {kind} images its logits differ from PyTorch's by at most {difference:.1e} (the largest is "
+        f"{largest:.3g})\n{times.first:.2f} ms in {engine}, {times.second:.2f} ms in PyTorch for the network as it was "
+        f"trained: medians of {ROUNDS} rounds, {torch.get_num_threads()} threads"
+    )
+
+
+def _images(run: LoadedRun) -> tuple[Tensor, str]:
+    """Images (N, C, S, S) for the network and what they are: of the run's test set where that is there."""
+    try:
+        if "data" not in run.config:
+            raise OSError("a model folder names no data set")
+        images, _ = next(test_batches(run.config, "the run"))
+    except OSError as absent:
+        log.info(f"random images take the place of test images: {str(absent).partition(chr(10))[0]}")
+        return torch.randn(NUM_IMAGES, *run.input.shape), "random"
+    return images[:NUM_IMAGES].contiguous(), "test"
+
+
+if __name__ == "__main__":
+    launch(main, "export")

@@ -1,0 +1,55 @@
+"""Export networks to ONNX and compare them in ONNX Runtime with themselves: one line of JSON each.
+
+    python tests/models/inference/export_every_network.py > rows.jsonl      (every backbone of conf/; half an hour)
+    python tests/models/inference/export_every_network.py conf:vgg16_bn timm:resnet18
+
+BatchNorms have random statistics, weights and biases. `difference` is the largest of a logit, `largest` the largest
+logit: untrained networks without a last BatchNorm have large ones.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+import torch
+
+from conf import schema
+from models.inference import export
+from tests.models.inference.deploy_every_network import names, network
+from tests.models.inference.deployed import randomise
+
+
+def row(name: str) -> dict[str, Any]:
+    torch.manual_seed(0)
+    start = perf_counter()
+    net, shape = network(name)
+    randomise(net)
+    for parameter in net.parameters():  # of a head that starts at zero every output would be zero
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    try:
+        content, run = export.onnx(export.exported(net.eval(), shape), {}, threads=1)
+    except ValueError as refusal:
+        return {"name": name, "reason": str(refusal)}
+    images = torch.randn(3, *shape)
+    with torch.no_grad():
+        expected = net(images)
+    found = {"difference": (run(images) - expected).abs().max().item(), "largest": expected.abs().max().item()}
+    return {"name": name, **found, "megabytes": len(content) / 1e6, "seconds": round(perf_counter() - start, 1)}
+
+
+def main() -> None:
+    schema.register()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    for name in sys.argv[1:] or [name for name in names() if name.startswith("conf:")]:
+        print(json.dumps(row(name)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
