@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "models/memory_format.py": set(),
     "models/init.py": set(),
     "models/scope.py": {"models.geometry"},
-    "models/layers": {"models.layers", "models.geometry"},
+    "models/approximation.py": {"models.geometry"},
+    "models/layers": {"models.layers", "models.approximation", "models.geometry"},
     "models/backbones": {"models.backbones", "models.layers", "models.geometry", "models.meta", "models.watch"},
     "models/cost.py": {"models.macs", "models.meta", "models.watch"},
     "models/rebuild.py": {
@@ -75,6 +76,7 @@ MAY_IMPORT = {
     "models/gate_maps.py": {"models.layers", "models.watch"},
     "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
+    "models/convert.py": {"models.approximation", "models.watch"},
     "models/load.py": {"models.build", "models.run_directory"},
     "models/training": {"models.training", "models.layers", "models.run_directory", "models.watch"},
     "models/inference": {
