@@ -10,7 +10,7 @@ from .approximation import fit
 from .watch import watched
 
 MOST_IMAGES = 256
-MOST_OUTPUTS = 2**26  # values of the convolutions' outputs that are kept at a time, which bounds the memory
+MOST_OUTPUTS = 2**25  # values of the convolutions' outputs that are kept at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
