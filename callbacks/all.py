@@ -16,6 +16,7 @@ from callbacks.gates import GateSparsity
 from callbacks.one_error import OneError
 from callbacks.processes import Processes
 from callbacks.result import Result
+from callbacks.start import StartFrom
 from callbacks.throughput import Throughput
 from models.build import Built
 
@@ -31,4 +32,5 @@ def all_callbacks(
     processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
     result = Result(run_dir, identity, config, built, gates, throughput, processes)
     maps = GateMaps(run_dir, built.cost)  # after the gates are counted, and before the result that ends the run
-    return [Complexity(built), gates, maps, throughput, processes, *chosen, result, OneError()]
+    start = [StartFrom(built.net, config["init"])] if config["init"] else []
+    return [Complexity(built), *start, gates, maps, throughput, processes, *chosen, result, OneError()]

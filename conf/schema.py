@@ -49,6 +49,7 @@ class Train:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
+    init: str | None = MISSING
     seed: int = MISSING
     label_smoothing: float = MISSING
     lr_batch_size: int | None = MISSING

@@ -71,7 +71,8 @@ MAY_IMPORT = {
     "models/memory_format.py": set(),
     "models/init.py": set(),
     "models/scope.py": {"models.geometry"},
-    "models/layers": {"models.layers", "models.geometry"},
+    "models/approximation.py": {"models.geometry"},
+    "models/layers": {"models.layers", "models.approximation", "models.geometry"},
     "models/backbones": {"models.backbones", "models.layers", "models.geometry", "models.meta", "models.watch"},
     "models/cost.py": {"models.macs", "models.meta", "models.watch"},
     "models/rebuild.py": {
@@ -86,6 +87,7 @@ MAY_IMPORT = {
     "models/gate_maps.py": {"models.layers", "models.watch"},
     "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
+    "models/convert.py": {"models.approximation", "models.watch"},
     "models/preprocessing.py": set(),
     "models/model_folder.py": {"models.run_directory"},
     "models/load.py": {"models.build", "models.model_folder", "models.preprocessing", "models.run_directory"},

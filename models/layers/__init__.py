@@ -4,7 +4,7 @@
 stride, padding, dilation, groups, bias); its own knobs are keyword-only. Returns exactly nn.Conv2d's
 output shape, odd sizes included. Refuses in `__init__` what it cannot do, with a ValueError that names
 the argument, its value, the rule and the nearest value that works. Knows torch and
-models.geometry, nothing else: no printing, no configuration, no neighbours.
+models.geometry and models.approximation, nothing else: no printing, no configuration, no neighbours.
 
 **Cheap.** Where a layer costs as many MACs as the convolution or more, the convolution stays, with that as the reason
 (models/rebuild.py); no layer checks it. There are two exceptions: a gated layer may cost more, and a convolution of
@@ -34,6 +34,11 @@ learning rate times that number and without weight decay (models/training/param_
 **Initialisation.** models/init.py gives every convolution and BatchNorm its start. A module with a method
 `init_from_batch(x)` is called before the first step with its input of the first training batch, in the network's own
 precision. What it does to its parameters stays; buffers, such as running statistics, are put back.
+
+**From a trained convolution.** A layer that can approximate the convolution in whose place it stands has two methods.
+`init_from_conv(weight, bias)` starts it from the filters alone: equal, in evaluation, where it can express them. Then
+`fit_to(x, y)` brings it nearer to the convolution's output y on a batch x of its inputs, up to a constant for each
+channel where it has no bias, and leaves what is equal as it is. models/approximation.py has the algebra for both.
 
 Adding a layer = one file here, one YAML in conf/model/layer, one test; nothing enumerates them.
 """

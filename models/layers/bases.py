@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from ..approximation import channel_bases, fit, set_filters
 
 
 class Bases(nn.Module):
@@ -45,3 +48,15 @@ class Bases(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.depthwise(x))
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The nearest of all bases, by an SVD of each channel; equal where they are min(k^2, out_channels / groups)."""
+        channels, maps = self.depthwise.in_channels, self.depthwise.out_channels
+        kernels, coefficients = channel_bases(weight, channels // weight.shape[1], maps // channels)
+        used = kernels.flatten(0, 1).flatten(1).any(1)
+        self.depthwise.weight[used] = kernels.flatten(0, 1)[:, None][used]  # one without a part stays random, to learn
+        set_filters(self.project, coefficients.flatten(1)[:, :, None, None], bias)
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        fit(self.project, self.depthwise(x), y)

@@ -1,6 +1,9 @@
 """Bottleneck: a convolution between two projections that narrow and widen."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from ..approximation import both_signs, fit, pass_through, set_filters
 
 
 class Bottleneck(nn.Sequential):
@@ -41,3 +44,25 @@ class Bottleneck(nn.Sequential):
         self.norm2 = nn.Identity() if bias else nn.BatchNorm2d(width)
         self.act2 = nn.ReLU()
         self.up = nn.Conv2d(width, out_channels, 1, bias=bias)
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The main directions of inputs and of outputs (SVDs; Kim et al. 2016, arXiv:1511.06530), half of r each.
+
+        The other half are their negatives, so that the ReLUs lose nothing.
+        """
+        width, dense = self.down.out_channels, weight.double()
+        inputs = torch.linalg.svd(dense.transpose(0, 1).flatten(1), full_matrices=False).U.T
+        outputs = torch.linalg.svd(dense.flatten(1), full_matrices=False).U.T
+        down, up = both_signs(inputs, width), both_signs(outputs, width)
+        # Of a pair of signs, which follows a ReLU, each gives its own half.
+        core = torch.einsum("on,nmkl,im->oikl", up, dense, down)
+        set_filters(self.down, down[:, :, None, None].to(weight), None)
+        set_filters(self.conv, core.to(weight), None)
+        set_filters(self.up, up.T[:, :, None, None].to(weight), bias)
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        z = self.act1(pass_through(self.norm1, self.down(x)))
+        fit(self.conv, z, nn.functional.conv2d(y, self.up.weight.transpose(0, 1)))
+        z = self.act2(pass_through(self.norm2, self.conv(z)))
+        fit(self.up, z, y)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..approximation import both_signs, fit, pass_through, set_filters
 from ..geometry import ConvGeometry
 
 
@@ -53,5 +54,32 @@ class Fire(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = torch.relu(self.norm(self.squeeze(x)))
-        centres = F.pad(z, self.margins) if any(self.margins) else z  # negative margins cut
-        return torch.cat((self.expand_1x1(centres), self.expand(z)), dim=1)
+        return torch.cat((self.expand_1x1(self._centres(z)), self.expand(z)), dim=1)
+
+    def _centres(self, z: Tensor) -> Tensor:
+        return F.pad(z, self.margins) if any(self.margins) else z  # negative margins cut
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The main directions of the inputs (an SVD), half of the squeezed channels, and their negatives for the ReLU.
+
+        The outputs of the 1x1 expansion take the centres of their kernels.
+        """
+        half = self.expand_1x1.out_channels
+        rows, columns = (size // 2 for size in weight.shape[2:])
+        centre = weight.double()[:half, :, rows : rows + 1, columns : columns + 1]
+        full = weight.double()[half:]
+        filters = torch.cat(
+            [part.transpose(0, 1).flatten(1) for part in (centre, full)], 1
+        )  # inputs, all that use them
+        squeeze = both_signs(torch.linalg.svd(filters, full_matrices=False).U.T, self.squeeze.out_channels)
+        set_filters(self.squeeze, squeeze[:, :, None, None].to(weight), None)
+        for expand, part, own in ((self.expand_1x1, centre, slice(half)), (self.expand, full, slice(half, None))):
+            projected = torch.einsum("nmkl,im->nikl", part, squeeze).to(weight)
+            set_filters(expand, projected, None if bias is None else bias[own])
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        z = torch.relu(pass_through(self.norm, self.squeeze(x)))
+        half = self.expand_1x1.out_channels
+        fit(self.expand_1x1, self._centres(z), y[:, :half])
+        fit(self.expand, z, y[:, half:])

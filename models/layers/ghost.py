@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..approximation import fit, set_filters
+
 
 class Ghost(nn.Module):
     """cat(y, depthwise d x d(y)) cut to out_channels, with y the convolution to ceil(out_channels / `ratio`).
@@ -61,3 +63,30 @@ class Ghost(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.primary(x)
         return torch.cat((y, self.cheap(y)), dim=1)[:, : self.out_channels]
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The first filters as they are; each other one is the nearest multiple of the one that it is a ghost of.
+
+        With `groups` the filters here see other inputs than those of the convolution, and start at random.
+        """
+        if self.primary.groups > 1:
+            return
+        primary, cheap = self.primary.out_channels, self.cheap
+        own, rest = weight[:primary], weight[primary:]
+        source = own.repeat_interleave(cheap.out_channels // primary, 0)[: len(rest)]
+        scale = (rest * source).sum((1, 2, 3)) / source.square().sum((1, 2, 3)).clamp(min=1e-12)
+        set_filters(self.primary, own, None if bias is None else bias[:primary])
+        rows, columns = (size // 2 for size in cheap.weight.shape[2:])
+        cheap.weight.zero_()
+        cheap.weight[: len(rest), 0, rows, columns] = scale
+        if cheap.bias is not None and bias is not None:
+            of = bias[:primary].repeat_interleave(cheap.out_channels // primary)[: len(rest)]
+            cheap.bias[: len(rest)] = bias[primary:] - scale * of
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        primary = self.primary.out_channels
+        fit(self.primary, x, y[:, :primary])
+        made = self.primary(x)
+        left_out = self.cheap(made)[:, self.out_channels - primary :]
+        fit(self.cheap, made, torch.cat((y[:, primary:], left_out), dim=1))

@@ -2,8 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
+from ..approximation import fit, set_filters
 from ..geometry import nearest_divisor
 
 
@@ -46,3 +48,16 @@ class Grouped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shuffle(self.conv(x))
+
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The convolution's own filters, without the connections between groups."""
+        before = self._before_shuffle()
+        set_filters(self.conv, weight[before], None if bias is None else bias[before])
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        fit(self.conv, x, y[:, self._before_shuffle()])
+
+    def _before_shuffle(self) -> Tensor:
+        """For each output of the convolution, the position that the shuffle brings it to."""
+        channels = torch.arange(self.conv.out_channels).view(1, -1, 1, 1)
+        return self.shuffle(channels).flatten().argsort()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..approximation import pass_through, set_filters, set_statistics
 from ..geometry import ConvGeometry
 
 GateKernel = Literal["1x1", "kxk"]
@@ -106,6 +107,30 @@ class LCCL(nn.Module):
             self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
         elif self.gate_start == "bounded":
             self.gate.conv.weight.copy_(-self.gate.conv.weight.abs())
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The convolution as it is. The authors' gate starts at 1 everywhere, any other one depends on data."""
+        set_filters(self.conv[0] if isinstance(self.conv, nn.Sequential) else self.conv, weight, bias)
+        last = self.gate.norm if isinstance(self.gate.norm, nn.BatchNorm2d) else self.gate.conv
+        if self.gate.offset is None and last.bias is not None:
+            last.weight.zero_()
+            last.bias.fill_(1)
+
+    @torch.no_grad()
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        """The gate as `init_from_batch`. The convolution stays, its BatchNorm keeps the scale and takes off the mean.
+
+        A closed position then has its channel's mean. Before a ReLU the mean stays.
+        """
+        if isinstance(self.conv, nn.Sequential):
+            conv, norm, *act = self.conv
+            assert isinstance(norm, nn.BatchNorm2d)
+            pass_through(norm, conv(x))
+            if not act:
+                norm.bias.zero_()
+        self.init_from_batch(x)
+        set_statistics(self.gate.norm, self.gate.conv(F.pad(x, self.gate.margins)))
 
 
 class Gate(nn.Module):

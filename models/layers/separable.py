@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..approximation import channel_bases, fit, pass_through, set_filters
+
 
 class Separable(nn.Module):
     """Depthwise k x k, (BatchNorm), ReLU, then 1x1.
@@ -33,3 +35,18 @@ class Separable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.relu(self.norm(self.depthwise(x))))
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The nearest kernel of each channel (an SVD), with the sign that keeps most of it from the ReLU.
+
+        That is where its taps add up to more than 0, as long as the inputs are not negative themselves.
+        """
+        kernels, coefficients = channel_bases(weight, self.depthwise.groups // weight.shape[1], 1)
+        signs = torch.where(kernels.sum((1, 2, 3)) < 0, -1.0, 1.0).to(weight)
+        set_filters(self.depthwise, kernels * signs[:, None, None, None], None)
+        own = signs.view(-1, weight.shape[1]).repeat_interleave(len(weight) * weight.shape[1] // len(signs), 0)
+        set_filters(self.project, (coefficients[:, :, 0] * own)[:, :, None, None], bias)
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        fit(self.project, torch.relu(pass_through(self.norm, self.depthwise(x))), y)

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..approximation import channel_bases, fit, pass_through, set_filters
 from ..geometry import ConvGeometry
 
 Norm = Literal["projection", "both", "none"]
+LIFT = 3.0  # standard deviations: what a ReLU then cuts off is little
 
 
 class SIC(nn.Sequential):
@@ -63,6 +67,21 @@ class SIC(nn.Sequential):
             units += [SICUnit(same, projection, norm, residual) for _ in range(depth - 1)]
         super().__init__(*units)
 
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The first unit comes nearest to the convolution, the others change nothing; but for what the ReLUs cut."""
+        first, *others = self
+        if not isinstance(first, SICUnit):
+            set_filters(first, weight, bias)
+            return
+        first.init_from_conv(weight, bias)
+        for unit in others:
+            nothing = torch.zeros(len(weight), weight.shape[1], 1, 1).to(weight)
+            unit.init_from_conv(_with_identity(nothing, 1.0), None)  # pyright: ignore[reportCallIssue]
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        fit(self[0], x, y)
+
 
 class SICUnit(nn.Module):
     """One pass of Algorithm 3: x (N, m, H, W) -> (N, n, H', W')."""
@@ -83,3 +102,37 @@ class SICUnit(nn.Module):
         y = self.norm(self.project(self.depthwise_norm(self.depthwise(x))))
         # Not relu: its backward pass reads its output, which an in-place ReLU of the network may overwrite.
         return (x + y if self.residual else y).clamp(min=0)
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The nearest single basis to what the convolution adds to the residual link."""
+        wanted = _with_identity(weight, -1.0) if self.residual else weight
+        margins = [(size - own) // 2 for size, own in zip(self.depthwise.kernel_size, weight.shape[2:], strict=True)]
+        wanted = F.pad(wanted, (margins[1], margins[1], margins[0], margins[0]))  # negative margins cut
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.norm.bias.zero_() if bias is None else self.norm.bias.copy_(bias)
+            if not wanted.any():
+                self.norm.weight.zero_()  # not the filters: their gradient behind a BatchNorm would know no bounds
+                return
+        kernels, coefficients = channel_bases(wanted, self.depthwise.groups // weight.shape[1], 1)
+        set_filters(self.depthwise, kernels, None)
+        set_filters(self.project, coefficients[:, :, 0, None, None], bias)
+
+    @torch.no_grad()
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        """Without the ReLU, above which the unit's norm then lifts its output; what follows takes off the mean."""
+        z = pass_through(self.depthwise_norm, self.depthwise(x))
+        fit(self.project, z, y - x if self.residual else y)
+        z = pass_through(self.norm, self.project(z))
+        if isinstance(self.norm, nn.BatchNorm2d):
+            std, mean = torch.std_mean(x + z if self.residual else z, (0, 2, 3))
+            self.norm.bias.add_((LIFT * std - mean).clamp(min=0))
+
+
+def _with_identity(weight: Tensor, scale: float) -> Tensor:
+    """Filters (n, m, k, l) plus `scale` times those that return each of their n inputs."""
+    outputs = torch.arange(len(weight), device=weight.device)
+    rows, columns = (size // 2 for size in weight.shape[2:])
+    weight = weight.clone()
+    weight[outputs, outputs % weight.shape[1], rows, columns] += scale
+    return weight

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..approximation import channel_bases, fit, set_filters
 from ..geometry import ConvGeometry
 
 
@@ -55,9 +57,32 @@ class SpatialBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.geometry.output_size(*x.shape[2:])
-        margins = self._margins(x, height, width)
-        x = F.pad(x, margins) if any(margins) else x
-        return self.up(self.project(self.down(x)))[:, :, :height, :width]
+        return self.up(self.project(self._narrowed(x)))[:, :, :height, :width]
+
+    def _narrowed(self, x: Tensor) -> Tensor:
+        margins = self._margins(x, *self.geometry.output_size(*x.shape[2:]))
+        return self.down(F.pad(x, margins) if any(margins) else x)
+
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The nearest basis to the mean of the convolution over r x r outputs, as far as the window sees it."""
+        g, rates, window = self.geometry, self.rates, self.down.kernel_size
+        reach = [d * (k - 1) for d, k in zip(g.dilation, g.kernel_size, strict=True)]
+        mean = weight.new_zeros(*weight.shape[:2], *(w + r for w, r in zip(window, reach, strict=True)))
+        for row in range(rates[0]):
+            for column in range(rates[1]):
+                top, left = row * g.stride[0], column * g.stride[1]
+                rows = slice(top, top + reach[0] + 1, g.dilation[0])
+                mean[:, :, rows, left : left + reach[1] + 1 : g.dilation[1]] += weight / (rates[0] * rates[1])
+        top, left = (-(-r // 2) for r in reach)
+        seen = mean[:, :, top : top + window[0], left : left + window[1]]
+        kernels, coefficients = channel_bases(seen, g.groups, 1)
+        set_filters(self.down, kernels, None)
+        set_filters(self.project, coefficients[:, :, 0, None, None], bias)
+        self.up.weight.fill_(1)
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        fit(self.project, self._narrowed(x), F.avg_pool2d(y, self.rates, ceil_mode=True))
 
     def _margins(self, x: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
         """Padding (left, right, top, bottom), negative where it cuts, that puts a window on every r x r outputs."""

@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..approximation import fit_filters
 from ..geometry import ConvGeometry
 
 # Limits of the grids that are chosen here, beyond which they run no faster than a dense convolution. The leading
@@ -102,12 +104,26 @@ class Subdivided(nn.Module):
     def _seen(self, in_channels: int) -> Tensor:
         return self._windows(torch.arange(in_channels).view(1, 1, 1, -1))[0, 0, 0]
 
+    @torch.no_grad()
+    def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
+        """The convolution's own filters, without the connections that the grid has not."""
+        self.weight.copy_(weight.gather(1, self._index()))
+        if self.bias is not None:
+            self.bias.zero_() if bias is None else self.bias.copy_(bias)
+
+    def fit_to(self, x: Tensor, y: Tensor) -> None:
+        windows = self._windows(x.permute(0, 2, 3, 1)).flatten(3).permute(0, 3, 1, 2)  # N, blocks * inputs, H, W
+        fit_filters(self.weight, self.bias, replace(self.geometry, groups=self.num_blocks), windows, y)
+
     def dense_weight(self) -> Tensor:
         """The filters of the convolution that computes the same: (out_channels, in_channels, k, l), mostly zeros."""
-        num_outputs = len(self.weight) // len(self.seen)
-        index = self.seen.repeat_interleave(num_outputs, 0)[:, :, None, None].expand_as(self.weight)
         zeros = self.weight.new_zeros(len(self.weight), self.geometry.in_channels, *self.geometry.kernel_size)
-        return zeros.scatter(1, index, self.weight)
+        return zeros.scatter(1, self._index(), self.weight)
+
+    def _index(self) -> Tensor:
+        """The input channel of each weight."""
+        num_outputs = len(self.weight) // len(self.seen)
+        return self.seen.repeat_interleave(num_outputs, 0)[:, :, None, None].expand_as(self.weight)
 
     def _windows(self, x: Tensor) -> Tensor:
         """What each block of outputs sees: x (N, H, W, in_channels) -> (N, H, W, blocks, inputs)."""

@@ -1,0 +1,64 @@
+"""Start from a trained network: its weights, and in the place of its convolutions layers that approximate them."""
+
+import logging
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from models.convert import MOST_IMAGES, Start, calibrate, start_from
+from models.load import load_run
+from models.training.epochwise import Epochwise
+from models.training.processes import gather_images, number_of_processes, share_from_first
+from models.training.sharding import keep_changes
+
+log = logging.getLogger(__name__)
+
+
+class StartFrom(Epochwise, pl.Callback):
+    """Gives `net` the weights of the run in the directory `init`, and fits its layers to that run's on training images.
+
+    The first happens here, so that a network of another kind is refused before anything is trained; the second at the
+    first step, on the first MOST_IMAGES of it or of several. A run that goes on from a checkpoint does neither again.
+    """
+
+    def __init__(self, net: nn.Module, init: str) -> None:
+        self.init = init
+        source = load_run(init).net
+        try:
+            self.start = start_from(net, source)
+        except ValueError as error:
+            raise ValueError(f"init={init}: {error}; choose a run with the same model.backbone and data") from error
+        self.source: nn.Module | None = source
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        source, self.source = self.source, None  # its memory is not needed any more
+        if source is None or trainer.global_step:
+            return
+        net, data = pl_module.get_submodule("net"), trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        convert = trainer.precision_plugin.convert_input
+        images = torch.cat([convert(batch) for batch, _ in data.training_sample(MOST_IMAGES)])
+        images = gather_images(images[: -(-MOST_IMAGES // number_of_processes())].contiguous())[:MOST_IMAGES]
+        eager = torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
+        with eager, torch.autocast(images.device.type, enabled=False):
+            start = calibrate(net, source.to(images), self.start, images)
+        share_from_first(net.parameters())
+        share_from_first(net.buffers())
+        keep_changes(net)
+        net.train()
+        for line in start_lines(self.init, start):
+            log.info(line)
+
+
+def start_lines(init: str, start: Start) -> list[str]:
+    """What is said of a start from `init`: how near each layer comes to its convolution, and what is new."""
+    lines = [f"the weights of {init}, {len(start.approximated)} of its convolutions approximated"]
+    if start.errors:
+        errors = ", ".join(f"{name} {error:.3f}" for name, error in start.errors.items())
+        lines.append(f"error of each layer's output, relative to its convolution's: {errors}")
+    if start.unlike:
+        lines.append(f"{len(start.unlike)} layers know of no approximation and start at random: {start.unlike[0]}, ...")
+    if start.anew:
+        lines.append(f"another number of classes: {', '.join(start.anew)} start at random")
+    return lines

@@ -1,0 +1,41 @@
+"""python train.py init=...: a run that starts from another one, as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.run_directory import RESULT
+from tests import processes
+
+pytestmark = pytest.mark.slow
+SMALL = ["model.backbone.depth=8", "trainer.accelerator=cpu", "data.batch_size=128", "trainer.max_epochs=4"]
+
+
+def top1(run_dir: Path) -> float:
+    return json.loads((run_dir / RESULT).read_text())["top1"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("source") / "run"
+    processes.run("train.py", "model=resnet20", *SMALL, f"run_dir={directory}", status=0)
+    return directory
+
+
+def test_a_run_starts_where_another_one_ended(source: Path, tmp_path: Path) -> None:
+    """At a rate of zero nothing but the start decides the accuracy."""
+    still = ["model/layer=bases", "model.layer.num_bases=5", "optimizer.lr=0", "trainer.max_epochs=1"]
+    arguments = ["model/backbone=resnet20", *SMALL[:-1], *still, f"init={source}", f"run_dir={tmp_path / 'run'}"]
+    done = processes.run("train.py", *arguments, status=0)
+    assert "6 of its convolutions approximated" in done.stderr
+    assert "stage1.0.conv1 0.0" in done.stderr  # the error of the first layer is small
+    assert top1(tmp_path / "run") == pytest.approx(top1(source), abs=5)
+
+
+def test_another_backbone_is_refused_before_anything_is_trained(source: Path, tmp_path: Path) -> None:
+    arguments = ["model=resnet20", "model.backbone.depth=14", f"init={source}", f"run_dir={tmp_path / 'run'}"]
+    done = processes.run("train.py", *arguments, status=1)
+    assert f"init={source}: stage1.1.conv1.weight is missing in the network to start from" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
