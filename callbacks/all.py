@@ -16,12 +16,19 @@ from callbacks.gates import GateSparsity
 from callbacks.one_error import OneError
 from callbacks.processes import Processes
 from callbacks.result import Result
+from callbacks.teacher import TeacherAccuracy
 from callbacks.throughput import Throughput
 from models.build import Built
+from models.teacher import Teacher
 
 
 def all_callbacks(
-    built: Built, run_dir: Path, identity: dict[str, Any], config: dict[str, Any], chosen: Iterable[pl.Callback]
+    built: Built,
+    run_dir: Path,
+    identity: dict[str, Any],
+    config: dict[str, Any],
+    chosen: Iterable[pl.Callback],
+    teacher: Teacher | None = None,
 ) -> list[pl.Callback]:
     """The callbacks of one run, in the order in which Lightning calls them (but it calls checkpoints last).
 
@@ -29,6 +36,17 @@ def all_callbacks(
     """
     gates, throughput = GateSparsity(built.cost), Throughput()
     processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
-    result = Result(run_dir, identity, config, built, gates, throughput, processes)
+    accuracy = TeacherAccuracy(teacher) if teacher else None
+    result = Result(run_dir, identity, config, built, gates, throughput, processes, accuracy)
     maps = GateMaps(run_dir, built.cost)  # after the gates are counted, and before the result that ends the run
-    return [Complexity(built), gates, maps, throughput, processes, *chosen, result, OneError()]
+    return [
+        Complexity(built),
+        gates,
+        maps,
+        throughput,
+        processes,
+        *([accuracy] if accuracy else []),
+        *chosen,
+        result,
+        OneError(),
+    ]

@@ -12,6 +12,7 @@ from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
 from callbacks.processes import Processes
 from callbacks.provenance import device_name, git_sha, versions
+from callbacks.teacher import TeacherAccuracy
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.training.epochwise import Epochwise
@@ -35,9 +36,11 @@ class Result(Epochwise, pl.Callback):
         gates: GateSparsity,
         throughput: Throughput,
         processes: Processes,
+        teacher: TeacherAccuracy | None = None,
     ) -> None:
         self.run_dir, self.identity, self.config = run_dir, identity, config
         self.built, self.gates, self.throughput, self.processes = built, gates, throughput, processes
+        self.teacher = teacher
         self.seconds_before, self.start = 0.0, perf_counter()
         self.val_top1: float | None = None
 
@@ -69,6 +72,7 @@ class Result(Epochwise, pl.Callback):
         report = self.gates.report
         return {
             **self.identity,
+            **({"teacher": self.teacher.record()} if self.teacher else {}),
             "epochs": trainer.current_epoch,
             "params": self.built.cost.params,
             "macs": self.built.cost.macs,

@@ -76,6 +76,7 @@ MAY_IMPORT = {
     "models/budget.py": {"models.cost", "models.rebuild", "models.scope"},
     "models/build.py": {"models.budget", "models.cost", "models.init", "models.rebuild"},
     "models/load.py": {"models.build", "models.run_directory"},
+    "models/teacher.py": {"models.load"},
     "models/training": {"models.training", "models.layers", "models.run_directory", "models.watch"},
     "models/inference": {
         "models.inference",

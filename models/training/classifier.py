@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from .distillation import Distillation
 from .divergence import divergence
 from .epochwise import Epochwise
 from .first_batch import initialise_from
@@ -18,7 +19,7 @@ from .param_groups import param_groups
 from .penalty import GatePenalty
 from .processes import mean_over_processes, share_from_first, sum_over_processes
 from .sharding import own_part, shard
-from .tally import Tally
+from .tally import Tally, judge
 
 
 class Classifier(Epochwise, pl.LightningModule):
@@ -26,8 +27,9 @@ class Classifier(Epochwise, pl.LightningModule):
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
     and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
-    on, and logged beside the loss, not in it. Raises ValueError where the loss is no finite number, and where a
-    checkpoint would be written of weights that are none.
+    on, and logged beside the loss, not in it; so is the loss of `distillation`, which takes the place of a part of it.
+    Raises ValueError where the loss is no finite number, and where a checkpoint would be written of weights that are
+    none.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Classifier(Epochwise, pl.LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Scheduler],
         penalty: GatePenalty | None = None,
+        distillation: Distillation | None = None,
         *,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -44,12 +47,18 @@ class Classifier(Epochwise, pl.LightningModule):
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
         self.net = net
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.label_smoothing, self.penalty = label_smoothing, penalty
-        self.train_tally, self.eval_tally, self.penalty_tally = Tally(1), Tally(1, 5), Tally()
+        self.label_smoothing, self.penalty, self.distillation = label_smoothing, penalty, distillation
+        self.train_tally, self.eval_tally, self.penalty_tally, self.soft_tally = Tally(1), Tally(1, 5), Tally(), Tally()
+        self.kept_tallies = [self.train_tally, self.penalty_tally, *([self.soft_tally] if distillation else [])]
 
     def configure_model(self) -> None:
         if self.device_mesh:  # given by a strategy that shares out the weights
             shard(self.net, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        if self.distillation:
+            teacher = self.trainer.precision_plugin.convert_module(self.distillation.teacher)
+            teacher.to(self.device)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
@@ -66,6 +75,10 @@ class Classifier(Epochwise, pl.LightningModule):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if every and (step + 1) % every == 0 and not self.trainer.fit_loop._should_accumulate():
             self._log_step(loss)
+        if self.distillation:
+            soft = self.distillation.loss(images, logits)
+            self.soft_tally.add(soft, logits.detach(), labels)
+            loss = loss.lerp(soft, self.distillation.weight)
         if self.penalty:
             penalty = self.penalty.take()
             self.penalty_tally.add(penalty, logits.detach(), labels)
@@ -97,10 +110,10 @@ class Classifier(Epochwise, pl.LightningModule):
         sum_over_processes(lost)  # so that all of them stop where one has no numbers
         if lost:
             self._stop_diverging("the weights are no numbers")
-        checkpoint["train_sums"] = [tally.sums() for tally in (self.train_tally, self.penalty_tally)]
+        checkpoint["train_sums"] = [tally.sums() for tally in self.kept_tallies]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for tally, sums in zip((self.train_tally, self.penalty_tally), checkpoint["train_sums"], strict=True):
+        for tally, sums in zip(self.kept_tallies, checkpoint["train_sums"], strict=True):
             tally.load(sums)
 
     def on_train_epoch_end(self) -> None:
@@ -110,6 +123,8 @@ class Classifier(Epochwise, pl.LightningModule):
         values = {"train/loss": totals["loss"], "train/top1": totals["top1"]}
         if self.penalty:
             values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
+        if self.distillation:
+            values["train/distillation"] = self.soft_tally.close()["loss"]
         self.log_dict(values, logger=False)
         # Straight to the loggers: Lightning would do it after the checkpoint is written, and a run that goes on from
         # there never repeats them.
@@ -119,17 +134,10 @@ class Classifier(Epochwise, pl.LightningModule):
         share_from_first(self.net.buffers())
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
+        judge(self.net, batch, self.eval_tally)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
-        images, labels = batch
-        number = len(labels)  # 0 where only other processes have images left
-        logits = self.net(images) if number else images.new_zeros(0, 1)
-        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
-        self.eval_tally.add(loss, logits, labels)
+        judge(self.net, batch, self.eval_tally)
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")
