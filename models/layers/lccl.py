@@ -11,6 +11,7 @@ from ..geometry import ConvGeometry
 
 GateKernel = Literal["1x1", "kxk"]
 GateChannels = Literal["shared", "each"]
+GateStart = Literal["fitted", "bounded", "random"]
 Unit = Literal["norm_product", "relu_product", "product"]
 
 GAIN = 2.0  # slope of a gate: it goes from 0 to 1 over half a standard deviation of its convolution's output
@@ -25,8 +26,8 @@ class LCCL(nn.Module):
     k x k x C x 1 (`gate_kernel="kxk"`, the authors' bottleneck networks), 1 x 1 x C x 1 ("1x1", their basic
     blocks), both one map for all outputs, and 1 x 1 x C x T (`gate_channels="each"`), one map for each output.
     The gate is clamp(2 BN(cheap conv(x)) + `gate_offset`, 0, 1), its BatchNorm without scale and shift: the larger the
-    offset, the fewer positions are closed. With None it is the authors' ReLU(BN(cheap conv(x))), and
-    `gate_norm=False` leaves out that BatchNorm; a bias takes its place.
+    offset, the fewer positions are closed. With None it is the authors' ReLU(BN(cheap conv(x))); `gate_affine=False`
+    leaves out the scale and shift of its BatchNorm, and `gate_norm=False` all of it; a bias takes its place.
     `unit="product"` is the authors' code, conv(x) * gate(x); "relu_product" the paper's ReLU(BN(conv(x))) * gate(x);
     "norm_product" has the BatchNorm alone. Where `bias` is set, this BatchNorm is left out.
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, H', W'), nn.Conv2d's H' and W'.
@@ -34,13 +35,17 @@ class LCCL(nn.Module):
     H' W' m n / groups for one gate for each output. Where a fraction r of the gate map is open, skipping leaves this
     share of the convolution's own cost, at groups = 1: r + 1 / n (k x k), r + 1 / (k^2 n) (1 x 1), r + 1 / k^2 (each).
     A gate that costs as much as its convolution is refused.
+    Gates start (`gate_start`, at the first batch) "fitted" to where the convolution responds; "bounded", their weights
+    made non-positive, so that over inputs from a ReLU a gate cannot exceed mean / standard deviation; or "random".
     Differs: by default a gate has a ceiling, opens somewhere in each batch as long as the offset is positive (its
-    BatchNorm keeps the mean at 0), and starts open where its convolution responds (`init_from_batch`); the BatchNorm
-    before the product keeps the 0 of a closed position near its channel's mean. results/README.md has the accuracy with
-    and without each of these. The authors place the unit before the next BatchNorm and ReLU (pre-activation); in a
-    post-activation network its product goes straight into the BatchNorm that followed the convolution. Gates learn at
-    `gate_lr_scale` of the base rate, without weight decay. With `groups` a gate for each output sees the inputs of its
-    own group, and a shared gate sees all inputs.
+    BatchNorm keeps the mean at 0), and starts fitted; the BatchNorm before the product keeps the 0 of a closed position
+    near its channel's mean. `model/layer=lccl_published` has none of these, but starts bounded and has no scale and
+    shift: a product of two functions of one input has heavier tails than they, which from unit to unit leaves all of a
+    batch's variance to a few positions. results/README.md has the accuracy with and without each of these. The authors
+    place the unit before the next BatchNorm and ReLU (pre-activation); in a post-activation network its product goes
+    straight into the BatchNorm that followed the convolution. Gates learn at `gate_lr_scale` of the base rate, and are
+    decayed, BatchNorm too, with `gate_decay`, as the authors'. With `groups` a gate for each output sees the inputs of
+    its own group, and a shared gate sees all inputs.
     """
 
     is_gated = True
@@ -59,62 +64,58 @@ class LCCL(nn.Module):
         gate_kernel: GateKernel = "kxk",
         gate_channels: GateChannels = "shared",
         gate_norm: bool = True,
-        gate_offset: float | None = 1.0,
-        gate_lr_scale: float = 1.0,
         gate_affine: bool = True,
+        gate_offset: float | None = 1.0,
+        gate_start: GateStart = "fitted",
+        gate_lr_scale: float = 1.0,
+        gate_decay: bool = False,
         unit: Unit = "norm_product",
     ) -> None:
         super().__init__()
         _require_choice("gate_kernel", gate_kernel, GateKernel)
         _require_choice("gate_channels", gate_channels, GateChannels)
+        _require_choice("gate_start", gate_start, GateStart)
         _require_choice("unit", unit, Unit)
-        if gate_lr_scale <= 0:
-            raise ValueError(f"gate_lr_scale={gate_lr_scale}: must be positive; nearest that trains well: 1.0")
-        if gate_offset is not None and not gate_norm:
-            raise ValueError(
-                f"gate_norm=False, gate_offset={gate_offset}: an offset needs the BatchNorm that gives it a scale; "
-                "nearest: gate_offset=None"
-            )
+        _require_a_scale(gate_norm, gate_offset, gate_lr_scale)
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         geometry = ConvGeometry.of(conv)
         _require_cheap(geometry, gate_kernel, gate_channels)
         norm = [] if bias or unit == "product" else [nn.BatchNorm2d(out_channels)]
         act = [nn.ReLU()] if unit == "relu_product" else []
         self.conv = nn.Sequential(conv, *norm, *act) if norm or act else conv
-        self.gate = Gate(
-            geometry,
-            gate_kernel,
-            gate_channels,
-            norm=gate_norm,
-            affine=gate_affine,
-            offset=gate_offset,
-            lr_scale=gate_lr_scale,
-        )
+        affine = gate_affine and gate_offset is None
+        self.gate = Gate(geometry, gate_kernel, gate_channels, norm=gate_norm, affine=affine, offset=gate_offset)
+        self.gate.lr_scale, self.gate.decays = gate_lr_scale, gate_decay
+        self.gate_start = gate_start
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.gate(x)
 
     @torch.no_grad()
     def init_from_batch(self, x: Tensor) -> None:
-        """Open the gate where the convolution responds: the mean square over outputs of conv(x), standardised.
+        """Start the gate as `gate_start` says; x is a training batch (N, in_channels, H, W).
 
-        x is a training batch (N, in_channels, H, W). The positions that start closed are then those that change the
-        output least. The authors' gate stays as it is.
+        "fitted" opens it where the convolution responds: to the mean square over outputs of conv(x), standardised. The
+        positions that start closed are then those that change the output least.
         """
-        if self.gate.offset is None:
-            return
-        y = _solvable(self.conv(x))
-        y = y - y.mean((0, 2, 3), keepdim=True)
-        strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
-        shared = self.gate.conv.out_channels == 1
-        self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
+        if self.gate_start == "fitted":
+            y = _solvable(self.conv(x))
+            y = y - y.mean((0, 2, 3), keepdim=True)
+            strength = (y / y.std((0, 2, 3), keepdim=True).clamp(min=1e-5)).square()  # N, out_channels, H', W'
+            shared = self.gate.conv.out_channels == 1
+            self.gate.fit(x, strength.mean(1, keepdim=True) if shared else strength)
+        elif self.gate_start == "bounded":
+            self.gate.conv.weight.copy_(-self.gate.conv.weight.abs())
 
 
 class Gate(nn.Module):
     """clamp(2 BN(conv) + offset, 0, 1): x (N, m, H, W) -> gate map (N, 1 or n, H', W') of `geometry`, n outputs.
 
-    Without an offset it is ReLU(BN(conv)), whose BatchNorm has a learned scale and shift.
+    Without an offset it is ReLU(BN(conv)), whose BatchNorm has a learned scale and shift where it is `affine`.
     """
+
+    lr_scale: float  # this and the next: models/training/param_groups.py
+    decays: bool
 
     def __init__(
         self,
@@ -125,16 +126,15 @@ class Gate(nn.Module):
         norm: bool,
         affine: bool,
         offset: float | None,
-        lr_scale: float,
     ) -> None:
         super().__init__()
-        self.offset, self.lr_scale = offset, lr_scale
+        self.offset = offset
         g = geometry
         self.margins = g.centre_margins() if kernel == "1x1" else (0, 0, 0, 0)
         size, padding, dilation = (1, 0, 1) if kernel == "1x1" else (g.kernel_size, g.padding, g.dilation)
         maps, groups = (1, 1) if channels == "shared" else (g.out_channels, g.groups)
         self.conv = nn.Conv2d(g.in_channels, maps, size, g.stride, padding, dilation, groups, bias=not norm)
-        self.norm = nn.BatchNorm2d(maps, affine=affine and offset is None) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(maps, affine=affine) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.margins):
@@ -176,6 +176,16 @@ def _ridge(x: Tensor, y: Tensor) -> Tensor:
 def _require_choice(argument: str, value: str, choices: Any) -> None:
     if value not in get_args(choices):
         raise ValueError(f"{argument}={value!r}: must be {' or '.join(map(repr, get_args(choices)))}")
+
+
+def _require_a_scale(norm: bool, offset: float | None, lr_scale: float) -> None:
+    if lr_scale <= 0:
+        raise ValueError(f"gate_lr_scale={lr_scale}: must be positive; nearest that trains well: 1.0")
+    if offset is not None and not norm:
+        raise ValueError(
+            f"gate_norm=False, gate_offset={offset}: an offset needs the BatchNorm that gives it a scale; "
+            "nearest: gate_offset=None"
+        )
 
 
 def _require_cheap(geometry: ConvGeometry, kernel: GateKernel, channels: GateChannels) -> None:

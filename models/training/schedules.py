@@ -3,7 +3,9 @@
 `num_steps` and `steps_per_epoch` count optimizer steps of the run and of an epoch. The run may end within an epoch.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
@@ -69,6 +71,29 @@ def multistep(
     return MultiStepLRScheduler(
         optimizer, decay_t=late, decay_rate=gamma, t_in_epochs=False, warmup_prefix=False, **warmup
     )
+
+
+def piecewise(
+    optimizer: Optimizer, num_steps: int, steps_per_epoch: int, *, ends: Sequence[float], rates: Sequence[float]
+) -> Scheduler:
+    """The base rate times `rates[i]` until the fraction `ends[i]` of the run, and times the last rate from there on."""
+    if len(rates) != len(ends) + 1 or not all(a < b for a, b in pairwise([0.0, *ends, 1.0])):
+        raise ValueError(
+            f"scheduler.ends={list(ends)}, scheduler.rates={list(rates)}: ends must rise within (0, 1), and one more "
+            "rate than ends is needed; the LCCL authors' are ends=[0.03,0.45,0.7,0.9] rates=[0.1,1,0.1,0.01,0.001]"
+        )
+    return _Piecewise(optimizer, [round(end * num_steps) for end in ends], rates)
+
+
+class _Piecewise(Scheduler):
+    """The base rate times `rates[i]` before step `ends[i]`, and times the last rate from there on."""
+
+    def __init__(self, optimizer: Optimizer, ends: Sequence[int], rates: Sequence[float]) -> None:
+        super().__init__(optimizer, "lr", t_in_epochs=False)
+        self.ends, self.rates = ends, rates
+
+    def _get_lr(self, t: int) -> list[float]:
+        return [base * self.rates[bisect_right(self.ends, t)] for base in self.base_values]
 
 
 def _warmup(optimizer: Optimizer, num_steps: int, steps_per_epoch: int, warmup_epochs: float) -> dict:

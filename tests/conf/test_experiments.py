@@ -99,7 +99,7 @@ def test_absent_data_are_explained_before_anything_heavy_is_imported(
 @pytest.mark.slow
 def test_a_recipe_runs_from_end_to_end(tmp_path: Path) -> None:
     few = [f"+trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
-    short = ["trainer.max_epochs=2", "scheduler.milestones=[1]", "scheduler.warmup_epochs=0", *few]
+    short = ["trainer.max_epochs=2", *few]
     command = ["experiment=lccl/cifar10_resnet20", "data=fake", "data.batch_size=8", *short]
     processes.run("train.py", *command, status=0, RUN_ROOT=str(tmp_path / "runs"))
     assert [path.name for path in (tmp_path / "runs").glob("*/result.json")] == ["result.json"]

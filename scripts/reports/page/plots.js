@@ -117,7 +117,8 @@ function drawCurves(div, metric, title, lines) {
     visible: place < MOST_CURVES ? true : "legendonly",
     hovertemplate: `<b>${line.label}</b><br>epoch %{x}: %{y:.4~g}<extra></extra>`,
   }));
-  Plotly.react(div, traces, layout({ title: { text: "epoch" } }, { title: { text: title } }), CONFIG);
+  const dtick = Math.ceil(Math.max(...traces.flatMap((trace) => trace.x)) / 10); // whole epochs
+  Plotly.react(div, traces, layout({ title: { text: "epoch" }, minallowed: 1, tickformat: "d", dtick }, { title: { text: title } }), CONFIG);
   return lines.length - known.length;
 }
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -181,14 +182,43 @@ def test_a_fit_holds_no_more_windows_than_it_may(monkeypatch) -> None:
     assert torch.equal(few.gate.conv.weight, all_.gate.conv.weight)
 
 
-def test_a_constant_input_leaves_the_gate_finite_and_the_authors_gate_is_not_fitted() -> None:
-    layer, authors = LCCL(4, 4, 3, padding=1, bias=False), LCCL(4, 4, 3, padding=1, bias=False, gate_offset=None)
-    before = authors.gate.conv.weight.clone()
-    for module in (layer, authors):
-        module.init_from_batch(torch.zeros(2, 4, 5, 5))
+def test_a_constant_input_leaves_the_gate_finite() -> None:
+    layer = LCCL(4, 4, 3, padding=1, bias=False)
+    layer.init_from_batch(torch.zeros(2, 4, 5, 5))
     assert layer(torch.randn(2, 4, 5, 5)).isfinite().all()
-    authors.init_from_batch(torch.randn(2, 4, 5, 5))
-    assert torch.equal(authors.gate.conv.weight, before)
+
+
+def test_the_published_unit_is_the_product_written_out(composed) -> None:
+    """conv(x) ReLU(z), z the standardised 1 x 1 convolution at the centre of each window."""
+    layer = instantiate(composed("model/layer=lccl_published").model.layer)(5, 7, 3, 2, 1, bias=False).double()
+    x = torch.randn(2, 5, 11, 14, dtype=torch.float64)
+    z = F.conv2d(x, layer.gate.conv.weight, stride=2)
+    gate = ((z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt()).clamp(min=0)
+    expected = F.conv2d(x, layer.conv.weight, stride=2, padding=1) * gate
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-10)
+
+
+def test_a_gate_that_starts_at_random_stays_as_it_is() -> None:
+    layer = LCCL(4, 4, 3, padding=1, bias=False, gate_start="random")
+    before = layer.gate.conv.weight.clone()
+    layer.init_from_batch(torch.randn(2, 4, 5, 5))
+    assert torch.equal(layer.gate.conv.weight, before)
+
+
+@pytest.mark.parametrize("kernel", ["1x1", "kxk"])
+def test_a_bounded_gate_has_a_ceiling_over_what_a_relu_lets_through(kernel) -> None:
+    """Without negative inputs no gate map exceeds that of an input of nothing, mean / standard deviation."""
+    layer = LCCL(6, 4, 3, padding=1, bias=False, gate_kernel=kernel, gate_offset=None, gate_start="bounded").double()
+    size = layer.gate.conv.weight.abs().clone()
+    x = torch.randn(64, 6, 7, 7, dtype=torch.float64).relu()
+    layer.init_from_batch(x)
+    assert torch.equal(layer.gate.conv.weight, -size)
+    layer.gate.norm.momentum = 1.0
+    layer(x)
+    ceiling = layer.eval().gate(torch.zeros_like(x)).max()
+    assert 0 < (layer.gate(x) == 0).double().mean() < 1
+    for image in (x, torch.where(torch.rand_like(x) < 0.01, 1e3 * x, x)):
+        assert layer.gate(image).max() <= ceiling * (1 + 1e-9)
 
 
 REFUSED = [

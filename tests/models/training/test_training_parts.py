@@ -12,7 +12,7 @@ from models.init import initialise
 from models.layers.lccl import LCCL
 from models.training.first_batch import initialise_from
 from models.training.param_groups import param_groups
-from models.training.schedules import cosine, exponential, multistep, polynomial
+from models.training.schedules import cosine, exponential, multistep, piecewise, polynomial
 from models.training.tally import Tally
 
 
@@ -132,9 +132,10 @@ def test_all_processes_end_with_one_fit(tmp_path: Path) -> None:
 class Slow(nn.Module):
     lr_scale = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, decays: bool = False) -> None:
         super().__init__()
         self.inside = nn.Conv2d(4, 1, 1)
+        self.decays = decays
 
 
 def test_groups_by_decay_and_rate() -> None:
@@ -143,6 +144,15 @@ def test_groups_by_decay_and_rate() -> None:
     assert groups == {(1.0, 1e-3): 2, (1.0, 0.0): 4, (0.1, 0.0): 2}
     rates = {g["lr_scale"]: g["lr"] for g in param_groups(net, 0.5, 1e-3)}
     assert rates == {1.0: 0.5, 0.1: 0.05}
+
+
+@pytest.mark.parametrize("decay", [True, False])
+def test_a_gate_decays_whole_or_not_at_all(decay: bool) -> None:
+    layer = LCCL(3, 4, 3, bias=False, gate_kernel="1x1", gate_offset=None, gate_decay=decay, gate_lr_scale=0.5)
+    decays = {id(p): g["weight_decay"] for g in param_groups(layer, 0.1, 1e-4) for p in g["params"]}
+    assert [decays[id(parameter)] for parameter in layer.gate.parameters()] == [1e-4 if decay else 0.0] * 3
+    norm = layer.get_submodule("conv.1")
+    assert [decays[id(p)] for p in (layer.get_parameter("conv.0.weight"), *norm.parameters())] == [1e-4, 0.0, 0.0]
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -171,6 +181,20 @@ def test_multistep_drops_after_its_milestones() -> None:
     opt = optimizer()
     schedule = multistep(opt, 100, 10, milestones=[5, 7.5], gamma=0.1, warmup_epochs=0)
     assert rates(schedule, opt, [0, 49, 50, 74, 75, 99]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_piecewise_changes_at_fractions_of_the_run() -> None:
+    """The LCCL authors' rates: a tenth for 3 % of the run, then the whole, and a tenth of it at 45, 70 and 90 %."""
+    opt = optimizer()
+    schedule = piecewise(opt, 1000, 10, ends=[0.03, 0.45, 0.7, 0.9], rates=[0.1, 1, 0.1, 0.01, 0.001])
+    expected = {0: 0.1, 29: 0.1, 30: 1, 449: 1, 450: 0.1, 699: 0.1, 700: 0.01, 899: 0.01, 900: 0.001, 999: 0.001}
+    assert rates(schedule, opt, list(expected)) == pytest.approx(list(expected.values()))
+
+
+@pytest.mark.parametrize("ends", [[0.5], [0.5, 0.2], [0.2, 1.0], [0.0, 0.5]])
+def test_piecewise_refuses_ends_that_do_not_rise_within_the_run(ends: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"scheduler.ends=\[.*, scheduler.rates=\[1, 2, 3\]: ends must rise"):
+        piecewise(optimizer(), 100, 10, ends=ends, rates=[1, 2, 3])
 
 
 def test_polynomial_ends_at_zero() -> None:
