@@ -78,7 +78,8 @@ class Classifier(Epochwise, pl.LightningModule):
         if self.distillation:
             soft = self.distillation.loss(images, logits)
             self.soft_tally.add(soft, logits.detach(), labels)
-            loss = loss.lerp(soft, self.distillation.weight)
+            weight = self.distillation.weight
+            loss = (1 - weight) * loss + weight * soft  # not lerp, which takes no half and float32 together
         if self.penalty:
             penalty = self.penalty.take()
             self.penalty_tally.add(penalty, logits.detach(), labels)

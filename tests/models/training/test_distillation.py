@@ -105,3 +105,14 @@ def test_a_step_follows_labels_and_teacher_and_changes_only_the_student(mixed: b
     assert module.state_dict().keys() == {f"net.{name}" for name in student.state_dict()}
     [optimizer] = trainer.optimizers
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(student.parameters()))
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-mixed", "64-true"])
+def test_the_teacher_answers_in_the_precision_of_the_training(precision: str) -> None:
+    teacher, student, batch = network(7), network(2), images_and_labels(mixed=False)
+    scheduler = partial(multistep, milestones=[0.5], gamma=1.0, warmup_epochs=0)
+    distillation = Distillation(teacher, temperature=4.0, weight=0.9)
+    module = Classifier(student, partial(torch.optim.SGD, lr=0.1), scheduler, distillation=distillation)
+    trainer = fit(module, DataLoader(TensorDataset(*batch), batch_size=8), max_epochs=1, precision=precision)
+    assert math.isfinite(trainer.callback_metrics["train/distillation"])
+    assert next(teacher.parameters()).dtype == next(student.parameters()).dtype
