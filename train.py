@@ -17,6 +17,7 @@ from sweeps.job import run_job
 
 if TYPE_CHECKING:
     from models.build import Built
+    from models.teacher import Teacher
 
 
 def main(config: DictConfig) -> None:
@@ -46,15 +47,16 @@ def train(run: Run) -> record.Record | None:
     from hydra.utils import instantiate
 
     from models.build import Input, build
+    from models.teacher import load_teacher
 
     config = instantiate(run.config, _convert_="all", trainer=None)
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
     built = build(**config["model"], input=Input(data.num_classes, data.input_size, data.channels))
-    return fit(run, config, built)
+    return fit(run, config, built, load_teacher(run.config["teacher"], run.config["data"]))
 
 
-def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | None:
+def fit(run: Run, config: dict[str, Any], built: "Built", teacher: "Teacher | None" = None) -> record.Record | None:
     """Train and test `built` with the instantiated parts of `config`, from the last checkpoint if there is one."""
     from callbacks.all import all_callbacks
     from callbacks.checkpoint import resume_from
@@ -62,21 +64,24 @@ def fit(run: Run, config: dict[str, Any], built: "Built") -> record.Record | Non
     from callbacks.trainer import make_trainer
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
+    from models.training.distillation import Distillation
     from models.training.penalty import gate_penalty
     from models.training.rate import rate_for
 
-    if config["channels_last"]:
-        channels_last(built.net)
-    if config["compile"]:
-        built.net.compile()
+    for net in (built.net, teacher.net) if teacher else (built.net,):
+        if config["channels_last"]:
+            channels_last(net)
+        if config["compile"]:
+            net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
+    distillation = Distillation(teacher.net, **config["distillation"]) if teacher else None
     identity, chosen = run.names | run.extension | {"command": command()}, config["callbacks"].values()
-    callbacks = all_callbacks(built, run.directory, identity, run.config, chosen)
+    callbacks = all_callbacks(built, run.directory, identity, run.config, chosen, teacher)
     trainer = make_trainer(run.config["trainer"], run.directory, list(config["logger"].values()), callbacks)
     config["data"].require_processes(trainer.world_size)
     images = config["data"].batch_size * trainer.accumulate_grad_batches
     optimizer = rate_for(config["optimizer"], images, config["lr_batch_size"])
-    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, label_smoothing=smoothing)
+    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, distillation, label_smoothing=smoothing)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again

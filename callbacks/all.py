@@ -17,12 +17,19 @@ from callbacks.one_error import OneError
 from callbacks.processes import Processes
 from callbacks.result import Result
 from callbacks.start import StartFrom
+from callbacks.teacher import TeacherAccuracy
 from callbacks.throughput import Throughput
 from models.build import Built
+from models.teacher import Teacher
 
 
 def all_callbacks(
-    built: Built, run_dir: Path, identity: dict[str, Any], config: dict[str, Any], chosen: Iterable[pl.Callback]
+    built: Built,
+    run_dir: Path,
+    identity: dict[str, Any],
+    config: dict[str, Any],
+    chosen: Iterable[pl.Callback],
+    teacher: Teacher | None = None,
 ) -> list[pl.Callback]:
     """The callbacks of one run, in the order in which Lightning calls them (but it calls checkpoints last).
 
@@ -30,7 +37,11 @@ def all_callbacks(
     """
     gates, throughput = GateSparsity(built.cost), Throughput()
     processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
-    result = Result(run_dir, identity, config, built, gates, throughput, processes)
+    sources: dict[str, StartFrom | TeacherAccuracy] = {}
+    if config["init"]:
+        sources["start"] = StartFrom(built.net, config["init"])
+    if teacher:
+        sources["teacher"] = TeacherAccuracy(teacher)
+    result = Result(run_dir, identity, config, built, gates, throughput, processes, sources)
     maps = GateMaps(run_dir, built.cost)  # after the gates are counted, and before the result that ends the run
-    start = [StartFrom(built.net, config["init"])] if config["init"] else []
-    return [Complexity(built), *start, gates, maps, throughput, processes, *chosen, result, OneError()]
+    return [Complexity(built), *sources.values(), gates, maps, throughput, processes, *chosen, result, OneError()]

@@ -1,6 +1,7 @@
 """Put together what a complete run leaves: result.json, which tables and reports are made of, and its network."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,6 +13,8 @@ from callbacks.figures import accuracy_figure
 from callbacks.gates import GateSparsity
 from callbacks.processes import Processes
 from callbacks.provenance import device_name, git_sha, versions
+from callbacks.start import StartFrom
+from callbacks.teacher import TeacherAccuracy
 from callbacks.throughput import Throughput
 from models.build import Built
 from models.load import PREFIX
@@ -24,8 +27,9 @@ log = logging.getLogger(__name__)
 class Result(Epochwise, pl.Callback):
     """Collects what the run measured and writes it, once the test is complete, behind the network that was tested.
 
-    `identity`: model, backbone, layer, scope, data and seed by name, and the command. `wall_seconds` runs from here to
-    the end of the test, over restarts as far as their checkpoints reach.
+    `identity`: model, backbone, layer, scope, data and seed by name, and the command. `sources`: the other networks
+    that the run began or learnt from. `wall_seconds` runs from here to the end of the test, over restarts as far as
+    their checkpoints reach.
     """
 
     def __init__(
@@ -37,9 +41,11 @@ class Result(Epochwise, pl.Callback):
         gates: GateSparsity,
         throughput: Throughput,
         processes: Processes,
+        sources: Mapping[str, StartFrom | TeacherAccuracy],
     ) -> None:
         self.run_dir, self.identity, self.config = run_dir, identity, config
         self.built, self.gates, self.throughput, self.processes = built, gates, throughput, processes
+        self.sources = sources
         self.seconds_before, self.start = 0.0, perf_counter()
         self.val_top1: float | None = None
 
@@ -75,6 +81,7 @@ class Result(Epochwise, pl.Callback):
         report = self.gates.report
         return {
             **self.identity,
+            **{name: source.record() for name, source in self.sources.items()},
             "epochs": trainer.current_epoch,
             "params": self.built.cost.params,
             "macs": self.built.cost.macs,

@@ -1,6 +1,8 @@
 """Start from a trained network: its weights, and in the place of its convolutions layers that approximate them."""
 
 import logging
+from dataclasses import asdict, replace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -31,6 +33,16 @@ class StartFrom(Epochwise, pl.Callback):
             raise ValueError(f"init={init}: {error}; choose a run with the same model.backbone and data") from error
         self.source: nn.Module | None = source
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"errors": self.start.errors}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.start = replace(self.start, errors=state_dict["errors"])
+
+    def record(self) -> dict[str, Any]:
+        """What result.json says of the start."""
+        return {"source": self.init, **asdict(self.start)}
+
     @torch.no_grad()
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         source, self.source = self.source, None  # its memory is not needed any more
@@ -42,12 +54,12 @@ class StartFrom(Epochwise, pl.Callback):
         images = gather_images(images[: -(-MOST_IMAGES // number_of_processes())].contiguous())[:MOST_IMAGES]
         eager = torch.compiler.set_stance("force_eager")  # a compiled network overlooks hooks that come and go
         with eager, torch.autocast(images.device.type, enabled=False):
-            start = calibrate(net, source.to(images), self.start, images)
+            self.start = calibrate(net, source.to(images), self.start, images)
         share_from_first(net.parameters())
         share_from_first(net.buffers())
         keep_changes(net)
         net.train()
-        for line in start_lines(self.init, start):
+        for line in start_lines(self.init, self.start):
             log.info(line)
 
 

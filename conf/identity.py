@@ -6,6 +6,7 @@ wherever its data lie, whatever it logs, shows or keeps on the way.
 
 import hashlib
 import json
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ FILES = "data.image_data.ImageData"  # its images are files: its folder, not its
 def identifying(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a plain `config` that identifies its run, as {dotted key: value}; a null is as good as no key."""
     leaves = {key: value for key, value in flatten(config).items() if not _is_left_out(key)}
+    if "teacher" in leaves:
+        leaves["teacher"] = normpath(leaves["teacher"])
+    else:  # how a network learns from a teacher changes nothing where there is none
+        leaves = {key: value for key, value in leaves.items() if not key.startswith("distillation.")}
     data = config.get("data") or {}
     if data.get("_target_") == FILES:
         leaves["data.folder"] = Path(data["root"]).name

@@ -39,6 +39,14 @@ class GatePenalty:
 
 
 @dataclass
+class Distillation:
+    """How a network learns from its teacher (models/training/distillation.py)."""
+
+    temperature: float = MISSING
+    weight: float = MISSING
+
+
+@dataclass
 class Train:
     """python train.py"""
 
@@ -53,6 +61,8 @@ class Train:
     seed: int = MISSING
     label_smoothing: float = MISSING
     lr_batch_size: int | None = MISSING
+    teacher: str | None = MISSING
+    distillation: Distillation = field(default_factory=Distillation)
     gate_penalty: GatePenalty = field(default_factory=GatePenalty)
     channels_last: bool = MISSING
     compile: bool = MISSING

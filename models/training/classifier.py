@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from .distillation import Distillation
 from .divergence import divergence
 from .evaluator import Evaluator
 from .first_batch import initialise_from
@@ -25,8 +26,9 @@ class Classifier(Evaluator):
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
     and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
-    on, and logged beside the loss, not in it. Raises ValueError where the loss is no finite number, and where a
-    checkpoint would be written of weights that are none.
+    on, and logged beside the loss, not in it; so is the loss of `distillation`, which takes the place of a part of it.
+    Raises ValueError where the loss is no finite number, and where a checkpoint would be written of weights that are
+    none.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Classifier(Evaluator):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Scheduler],
         penalty: GatePenalty | None = None,
+        distillation: Distillation | None = None,
         *,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -42,12 +45,18 @@ class Classifier(Evaluator):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.label_smoothing, self.penalty = label_smoothing, penalty
-        self.train_tally, self.penalty_tally = Tally(1), Tally()
+        self.label_smoothing, self.penalty, self.distillation = label_smoothing, penalty, distillation
+        self.train_tally, self.penalty_tally, self.soft_tally = Tally(1), Tally(), Tally()
+        self.kept_tallies = [self.train_tally, self.penalty_tally, *([self.soft_tally] if distillation else [])]
 
     def configure_model(self) -> None:
         if self.device_mesh:  # given by a strategy that shares out the weights
             shard(self.net, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        if self.distillation:
+            teacher = self.trainer.precision_plugin.convert_module(self.distillation.teacher)
+            teacher.to(self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
@@ -61,6 +70,11 @@ class Classifier(Evaluator):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if every and (step + 1) % every == 0 and not self.trainer.fit_loop._should_accumulate():
             self._log_step(loss)
+        if self.distillation:
+            soft = self.distillation.loss(images, logits)
+            self.soft_tally.add(soft, logits.detach(), labels)
+            weight = self.distillation.weight
+            loss = (1 - weight) * loss + weight * soft  # not lerp, which takes no half and float32 together
         if self.penalty:
             penalty = self.penalty.take()
             self.penalty_tally.add(penalty, logits.detach(), labels)
@@ -92,10 +106,10 @@ class Classifier(Evaluator):
         sum_over_processes(lost)  # so that all of them stop where one has no numbers
         if lost:
             self._stop_diverging("the weights are no numbers")
-        checkpoint["train_sums"] = [tally.sums() for tally in (self.train_tally, self.penalty_tally)]
+        checkpoint["train_sums"] = [tally.sums() for tally in self.kept_tallies]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for tally, sums in zip((self.train_tally, self.penalty_tally), checkpoint["train_sums"], strict=True):
+        for tally, sums in zip(self.kept_tallies, checkpoint["train_sums"], strict=True):
             tally.load(sums)
 
     def on_train_epoch_end(self) -> None:
@@ -105,6 +119,8 @@ class Classifier(Evaluator):
         values = {"train/loss": totals["loss"], "train/top1": totals["top1"]}
         if self.penalty:
             values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
+        if self.distillation:
+            values["train/distillation"] = self.soft_tally.close()["loss"]
         self.log_dict(values, logger=False)
         # Straight to the loggers: Lightning would do it after the checkpoint is written, and a run that goes on from
         # there never repeats them.

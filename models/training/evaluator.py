@@ -3,10 +3,9 @@
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .epochwise import Epochwise
-from .tally import Tally
+from .tally import Tally, judge
 
 
 class Evaluator(Epochwise, pl.LightningModule):
@@ -24,18 +23,10 @@ class Evaluator(Epochwise, pl.LightningModule):
         return self.net(images)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
+        judge(self.net, batch, self.eval_tally)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._evaluate(batch)
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        number = len(labels)  # 0 where only other processes have images left
-        logits = self.net(images) if number else images.new_zeros(0, 1)
-        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, number)
-        self.eval_tally.add(loss, logits, labels)
-        return logits
+        return judge(self.net, batch, self.eval_tally)
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val")

@@ -31,6 +31,10 @@ def test_a_run_starts_where_another_one_ended(source: Path, tmp_path: Path) -> N
     assert "6 of its convolutions approximated" in done.stderr
     assert "stage1.0.conv1 0.0" in done.stderr  # the error of the first layer is small
     assert top1(tmp_path / "run") == pytest.approx(top1(source), abs=5)
+    said = json.loads((tmp_path / "run" / RESULT).read_text())["start"]
+    assert said["source"] == str(source)
+    assert list(said["errors"]) == said["approximated"]
+    assert 0 < said["errors"]["stage1.0.conv1"] < 0.1
 
 
 def test_another_backbone_is_refused_before_anything_is_trained(source: Path, tmp_path: Path) -> None:

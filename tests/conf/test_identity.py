@@ -38,6 +38,7 @@ PART = [
     "callbacks=ema",
     "seed=2",
     "label_smoothing=0.1",
+    "teacher=runs/large",
     "gate_penalty.l1=0.01",
     "channels_last=false",
     "compile=true",
@@ -62,6 +63,7 @@ NOT_PART = [
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
     ["trainer=fsdp"],
     ["trainer=ddp", "trainer.devices=2", "+trainer.num_nodes=2"],
+    ["distillation.temperature=2", "distillation.weight=0.5"],
     ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]
 IMAGES = ["data=image_folder", "data.num_classes=5"]
@@ -81,6 +83,13 @@ def test_what_decides_the_numbers_is_part(override: str) -> None:
 @pytest.mark.parametrize("overrides", NOT_PART, ids=" ".join)
 def test_where_things_are_and_what_is_shown_is_not(overrides: list[str]) -> None:
     assert not differences(identifying(settled(*overrides).config), identifying(usual().config))
+
+
+def test_how_it_learns_from_a_teacher_is_part_where_there_is_one() -> None:
+    usual = settled("teacher=runs/large")
+    assert settled("teacher=runs/large/").directory == usual.directory
+    for changed in ("distillation.temperature=2", "distillation.weight=0.5"):
+        assert settled("teacher=runs/large", changed).directory != usual.directory
 
 
 def test_how_many_processes_read_images_is_not() -> None:
