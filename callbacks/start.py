@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from callbacks.validation import validation_top1
 from models.convert import MOST_IMAGES, Start, calibrate, start_from
 from models.load import load_run
 from models.training.epochwise import Epochwise
@@ -32,16 +33,18 @@ class StartFrom(Epochwise, pl.Callback):
         except ValueError as error:
             raise ValueError(f"init={init}: {error}; choose a run with the same model.backbone and data") from error
         self.source: nn.Module | None = source
+        self.val_top1: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"errors": self.start.errors}
+        return {"errors": self.start.errors, "val_top1": self.val_top1}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start = replace(self.start, errors=state_dict["errors"])
+        self.val_top1 = state_dict["val_top1"]
 
     def record(self) -> dict[str, Any]:
         """What result.json says of the start."""
-        return {"source": self.init, **asdict(self.start)}
+        return {"source": self.init, "val_top1": self.val_top1, **asdict(self.start)}
 
     @torch.no_grad()
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -58,13 +61,14 @@ class StartFrom(Epochwise, pl.Callback):
         share_from_first(net.parameters())
         share_from_first(net.buffers())
         keep_changes(net)
+        self.val_top1 = validation_top1(trainer, net.eval())
         net.train()
-        for line in start_lines(self.init, self.start):
+        for line in start_lines(self.init, self.start, self.val_top1):
             log.info(line)
 
 
-def start_lines(init: str, start: Start) -> list[str]:
-    """What is said of a start from `init`: how near each layer comes to its convolution, and what is new."""
+def start_lines(init: str, start: Start, val_top1: float | None) -> list[str]:
+    """What is said of a start from `init`: how near layers come to their convolutions, what is new, how good it is."""
     lines = [f"the weights of {init}, {len(start.approximated)} of its convolutions approximated"]
     if start.errors:
         errors = ", ".join(f"{name} {error:.3f}" for name, error in start.errors.items())
@@ -73,4 +77,6 @@ def start_lines(init: str, start: Start) -> list[str]:
         lines.append(f"{len(start.unlike)} layers know of no approximation and start at random: {start.unlike[0]}, ...")
     if start.anew:
         lines.append(f"another number of classes: {', '.join(start.anew)} start at random")
+    if val_top1 is not None:
+        lines.append(f"{val_top1:.2f} % of the validation images right before the first step")
     return lines

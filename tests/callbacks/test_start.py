@@ -33,6 +33,8 @@ def test_a_run_starts_where_another_one_ended(source: Path, tmp_path: Path) -> N
     assert top1(tmp_path / "run") == pytest.approx(top1(source), abs=5)
     said = json.loads((tmp_path / "run" / RESULT).read_text())["start"]
     assert said["source"] == str(source)
+    assert said["val_top1"] == pytest.approx(json.loads((source / RESULT).read_text())["val_top1"], abs=5)
+    assert f"{said['val_top1']:.2f} % of the validation images right before the first step" in done.stderr
     assert list(said["errors"]) == said["approximated"]
     assert 0 < said["errors"]["stage1.0.conv1"] < 0.1
 
