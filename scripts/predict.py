@@ -64,11 +64,10 @@ def prepared(run: "LoadedRun", words: str | list[str], source: str) -> "Prepared
 
     if run.preprocessing is None:
         raise ValueError(f"{source} does not say how its images were prepared: train it again with this version")
-    border, centre_crop = run.preprocessing.border, run.preprocessing.centre_crop
     paths = list(listed(words if isinstance(words, list) else [words], sys.stdin))
     if not paths:
         raise ValueError("images=-: standard input names no image; give one name a line")
-    return Prepared(paths, size=run.input.size, channels=run.input.channels, border=border, centre_crop=centre_crop)
+    return Prepared(paths, size=run.input.size, channels=run.input.channels, preprocessing=run.preprocessing)
 
 
 def predictions(

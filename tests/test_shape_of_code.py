@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "sweeps": {"sweeps", "conf", "models", "callbacks.pruning"},
     "hydra_plugins": {"sweeps"},
     "data": {"data"},
+    "data/prepared.py": {"data", "models.preprocessing"},
     "callbacks": {
         "callbacks",
         "models",

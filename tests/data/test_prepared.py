@@ -13,6 +13,7 @@ from skimage.data import astronaut
 from data.crops import CentreCrop
 from data.listing import listed
 from data.prepared import Prepared
+from models.preprocessing import Preprocessing, preprocessing_of
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -27,20 +28,21 @@ def test_an_original_of_fashion_mnist_becomes_the_test_image(size: int, plain) -
     data.setup("test")
     original = data.load(data.root).test_images[:20, 0, 2:-2, 2:-2].numpy()
     assert original.shape == (20, 28, 28)
-    how = data.state_dict()["preprocessing"]
-    images = Prepared([], size=size, channels=1, border=how["border"], centre_crop=how["centre_crop"])
+    how = preprocessing_of(data.state_dict()["preprocessing"], 1, "the data module")
+    images = Prepared([], size=size, channels=1, preprocessing=how)
     for pixels, expected in zip(original, data.arrays.test_images, strict=False):
         assert torch.equal(images.prepare(png(pixels)), expected)
     assert data.classes[0] == "T-shirt/top"
 
 
 def test_colours_become_the_grey_of_pil_and_a_crop_that_of_the_data_module() -> None:
-    grey = Prepared([], size=512, channels=1, border=0, centre_crop=None).prepare(png(astronaut()))
+    whole, crop = Preprocessing((), (), 0, None), Preprocessing((), (), 0, 0.875)
+    grey = Prepared([], size=512, channels=1, preprocessing=whole).prepare(png(astronaut()))
     assert np.array_equal(grey[0], np.asarray(Image.fromarray(astronaut()).convert("L")))
-    cropped = Prepared([], size=224, channels=3, border=0, centre_crop=0.875).prepare(png(astronaut()))
+    cropped = Prepared([], size=224, channels=3, preprocessing=crop).prepare(png(astronaut()))
     assert torch.equal(cropped, CentreCrop(0.875)(png(astronaut()), 224))
     with pytest.raises(ValueError, match="this network takes 4 channels; image files have 1"):
-        Prepared([], size=8, channels=4, border=0, centre_crop=None)
+        Prepared([], size=8, channels=4, preprocessing=whole)
 
 
 def test_files_folders_patterns_and_lists_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

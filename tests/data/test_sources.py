@@ -15,7 +15,7 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from data import cifar
+from data import cifar, cifar_classes
 from data.cifar import cifar10, cifar100
 from data.digits import digits
 from tests.conftest import ROOT
@@ -68,6 +68,14 @@ def test_damaged_digits_are_explained(tmp_path: Path, monkeypatch) -> None:
 
 def test_cifar10_reads_the_python_batches(batches: Path) -> None:
     check(cifar10(batches.parent))
+    assert list(cifar10(batches.parent).classes)[::9] == ["airplane", "truck"]
+
+
+def test_the_classes_of_cifar_are_in_the_order_of_their_labels() -> None:
+    """Which is that of the alphabet in both."""
+    for names, number in ((cifar_classes.TEN, 10), (cifar_classes.HUNDRED, 100)):
+        assert names == sorted(set(names))
+        assert len(names) == number
 
 
 def test_cifar10_unpacks_the_archive_without_a_download(archive: Path, monkeypatch) -> None:
