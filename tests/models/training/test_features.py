@@ -84,6 +84,26 @@ def test_a_module_that_runs_twice_ends_no_stage() -> None:
     assert stages(Shared(), (3, 15, 15)) == {7: Stage("first", 4), 3: Stage("second", 5)}
 
 
+class Everywhere(nn.Module):
+    """Two maps of this width with this value, whatever the images."""
+
+    def __init__(self, width: int, value: float) -> None:
+        super().__init__()
+        self.width, self.value = width, value
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.new_full((len(images), 2, self.width, self.width), self.value)
+
+
+def test_each_stage_counts_the_same_and_half_precision_is_widened() -> None:
+    """2 ((300 - 0)^2 + (3 - 1)^2) / 2, of which half precision holds the differences alone."""
+    student = nn.Sequential(Everywhere(4, 300.0), Everywhere(2, 3.0))
+    teacher = nn.Sequential(Everywhere(4, 0.0), Everywhere(2, 1.0))
+    features, images = FeatureMatching(student, teacher, (3, 4, 4), weight=2.0), torch.zeros(5, 3, 4, 4).half()
+    student(images), teacher(images)
+    assert features.take().item() == 90004
+
+
 @pytest.mark.parametrize("width", [7, 2], ids=["other channels", "same channels"])
 def test_a_step_follows_the_features_and_trains_the_regressors_beside_the_student(width: int) -> None:
     teacher, student, (images, labels) = network(width), network(2), images_and_labels(mixed=False)
