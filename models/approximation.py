@@ -86,7 +86,9 @@ def fit_filters(weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, x: 
     gram = seen @ seen.mT
     ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     gram.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
-    fitted = present + torch.linalg.solve(gram, seen @ (wanted - present @ seen).mT).mT
+    # Not linalg.solve: of several matrices at once, MKL's LU with threads takes minutes, or does not end.
+    change = torch.cholesky_solve(seen @ (wanted - present @ seen).mT, torch.linalg.cholesky(gram))
+    fitted = present + change.mT
     weight.copy_(fitted.reshape(weight.shape))
     if bias is not None:
         bias.copy_((means[1] - fitted @ means[0]).flatten())
