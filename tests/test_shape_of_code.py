@@ -92,8 +92,8 @@ MAY_IMPORT = {
     "models/preprocessing.py": set(),
     "models/model_folder.py": {"models.run_directory"},
     "models/load.py": {"models.build", "models.model_folder", "models.preprocessing", "models.run_directory"},
-    "models/teacher.py": {"models.load"},
-    "models/training": {"models.training", "models.layers", "models.run_directory", "models.watch"},
+    "models/teacher.py": {"models.load", "models.meta"},
+    "models/training": {"models.training", "models.layers", "models.meta", "models.run_directory", "models.watch"},
     "models/inference": {
         "models.inference",
         "models.columns",
