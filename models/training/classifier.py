@@ -156,6 +156,9 @@ class Classifier(Evaluator):
         if self.device_mesh:
             for group in optimizer.param_groups:
                 group["fused"] = False  # PyTorch has no fused SGD for weights that are shared out
+        if self.trainer.gradient_clip_val:
+            # Lightning does not clip where a fused optimizer takes off the scale of mixed precision itself, afterwards.
+            setattr(optimizer, "_step_supports_amp_scaling", False)  # noqa: B010
         # A function of the step alone, set by training_step: no state to save, and cheaper than Lightning's way.
         num_steps, self.steps_per_epoch = self._num_steps()
         self.schedule = self.make_scheduler(optimizer, num_steps, self.steps_per_epoch)

@@ -151,3 +151,12 @@ def test_an_empty_batch_counts_nothing() -> None:
     expected = nn.functional.cross_entropy(module.net(images), labels).item()
     assert module.eval_tally.sums()[0] == 4
     assert module.eval_tally.close()["loss"] == pytest.approx(expected)
+
+
+def test_gradients_are_clipped_in_mixed_precision_whatever_the_optimizer_does_itself() -> None:
+    module = classifier(milestone=0.5)
+    module.make_optimizer = partial(torch.optim.SGD, lr=1.0, fused=True)
+    before = [weights.clone() for weights in module.net.parameters()]
+    fit(module, Batches(1), max_steps=1, precision="bf16-mixed", gradient_clip_val=0.01)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(module.net.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)  # the rate behind the milestone, times the bound
