@@ -17,6 +17,7 @@ from scripts.exports.card import card
 
 log = logging.getLogger(__name__)
 CARD = "README.md"
+OF_TIMM = ("config.json", "model.safetensors")  # what its save_for_hf writes
 
 
 def write(folder: Path, run: LoadedRun, result: dict[str, Any] | None, repo: str | None) -> None:
@@ -30,7 +31,7 @@ def write(folder: Path, run: LoadedRun, result: dict[str, Any] | None, repo: str
         registry.FOLDERS,
         model=run.config["model"],
         input=vars(run.input),
-        pretrained_cfg=_shown(run.preprocessing),
+        pretrained_cfg=shown(run.preprocessing),
     )
     assert isinstance(net, TimmNetwork)
     net.net.load_state_dict(run.net.state_dict())
@@ -52,14 +53,19 @@ def push(folder: Path, repo: str) -> str:
     api = HfApi(library_name="timm", library_version=timm.__version__)
     try:
         url = api.create_repo(repo, exist_ok=True)
-        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="A network with cheap convolutions")
+        api.upload_folder(
+            repo_id=url.repo_id,
+            folder_path=folder,
+            allow_patterns=[CARD, *OF_TIMM],
+            commit_message="A network with cheap convolutions",
+        )
     except Exception as error:  # of several libraries' own types
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise OSError(f"push={repo}: {reason}; {folder} is written, the same command uploads it later") from error
     return str(url)
 
 
-def _shown(images: Preprocessing) -> dict[str, Any]:
+def shown(images: Preprocessing) -> dict[str, Any]:
     """How timm's transform has to prepare an image, in its words; but for a border, which it does not know."""
     crop = {"crop_mode": "center", "crop_pct": images.centre_crop} if images.centre_crop else {"crop_mode": "squash"}
     return {"mean": images.mean, "std": images.std, "interpolation": "bilinear", "crop_pct": 1.0, **crop}
