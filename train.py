@@ -64,31 +64,33 @@ def fit(run: Run, config: dict[str, Any], built: "Built", teacher: "Teacher | No
     from callbacks.trainer import make_trainer
     from models.memory_format import channels_last
     from models.training.classifier import Classifier
-    from models.training.distillation import Distillation
+    from models.training.distillation import distillation
     from models.training.penalty import gate_penalty
     from models.training.rate import rate_for
 
+    data = config["data"]
+    shape = (data.channels, data.input_size, data.input_size)
+    lessons = distillation(built.net, teacher.net, shape, **config["distillation"]) if teacher else None
     for net in (built.net, teacher.net) if teacher else (built.net,):
         if config["channels_last"]:
             channels_last(net)
         if config["compile"]:
             net.compile()
     smoothing, penalty = config["label_smoothing"], gate_penalty(built.net, **config["gate_penalty"])
-    distillation = Distillation(teacher.net, **config["distillation"]) if teacher else None
     identity, chosen = run.names | run.extension | {"command": command()}, config["callbacks"].values()
     callbacks = all_callbacks(built, run.directory, identity, run.config, chosen, teacher)
     trainer = make_trainer(run.config["trainer"], run.directory, list(config["logger"].values()), callbacks)
-    config["data"].require_processes(trainer.world_size)
-    images = config["data"].batch_size * trainer.accumulate_grad_batches
+    data.require_processes(trainer.world_size)
+    images = data.batch_size * trainer.accumulate_grad_batches
     optimizer = rate_for(config["optimizer"], images, config["lr_batch_size"])
-    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, distillation, label_smoothing=smoothing)
+    classifier = Classifier(built.net, optimizer, config["scheduler"], penalty, lessons, label_smoothing=smoothing)
     if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
         begin(run)  # here, not before: what cannot be built leaves no trace
     gc.freeze()  # what lives as long as the run need not be searched for garbage again and again
     checkpoint = resume_from(run.directory, classifier, trainer.is_global_zero)
     with explained(run.config, trainer.world_size):
-        trainer.fit(classifier, config["data"], ckpt_path=checkpoint, weights_only=True)
-        trainer.test(classifier, config["data"], verbose=False)
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.test(classifier, data, verbose=False)
     return finished(run) if trainer.is_global_zero else None
 
 

@@ -44,6 +44,7 @@ class Distillation:
 
     temperature: float = MISSING
     weight: float = MISSING
+    features: float | None = MISSING
 
 
 @dataclass

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
 from .load import INPUT, LoadedRun, load_run
+from .meta import run_on_meta
 
 LIKE = (*INPUT, "mean", "std")  # what the data of teacher and student have in common
 
@@ -24,15 +26,21 @@ class Teacher:
 
 
 def load_teacher(source: str | None, data: dict[str, Any]) -> Teacher | None:
-    """The network that `load_run` finds at `source`, for a student whose plain configuration of data is `data`.
+    """The network at `source`, for a student whose plain configuration of data is `data`; None where it is None.
 
-    None where there is no `source`. Raises ValueError as `load_run`, and where the teacher was trained on other classes
-    or images.
+    `source` is what `load_run` takes or, where there is no such file or folder, a network that timm has trained weights
+    of, by the name that `timm.create_model` takes; timm finds them, on the disk or on its hub. Raises ValueError as
+    `load_run`, where timm has no such network, and where the teacher was trained on other classes or images; OSError
+    where its weights cannot be had.
     """
     if source is None:
         return None
     if not Path(source).exists():
-        raise ValueError(f"teacher={source}: there is no such folder; give the directory of a run, e.g. runs/<name>")
+        net = _from_timm(source)
+        theirs = _images_of_timm(net)
+        _require_equal(source, theirs, data, theirs)
+        _require_size(source, net, data["channels"], data["input_size"])
+        return Teacher(net, source, fingerprint(net))
     run = load_run(source)
     recorded = run.config.get("data")  # a model folder has none
     theirs, names = (recorded, ("load", *LIKE)) if recorded else (_images(run), LIKE)
@@ -47,6 +55,45 @@ def fingerprint(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _from_timm(name: str) -> nn.Module:
+    try:
+        with torch.random.fork_rng([]):  # the weights at the start are random, and replaced
+            return timm.create_model(name, pretrained=True).eval()
+    except OSError as error:
+        raise OSError(
+            f"teacher={name}: its weights cannot be had ({_reason(error)}); connect this machine to the hub of timm, "
+            "or copy them into its cache (HF_HOME)"
+        ) from error
+    except Exception as error:  # of any type: timm, its libraries, and what a folder's files make of them
+        raise ValueError(
+            f"teacher={name}: there is no such folder, and timm gives no such trained network ({_reason(error)}); give "
+            "the directory of a run, e.g. runs/<name>, or one of timm.list_pretrained(), e.g. resnet18.a1_in1k"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _images_of_timm(net: nn.Module) -> dict[str, Any]:
+    """What timm says of the images and classes of `net`, as a configuration of data says it; not of their size."""
+    told: Any = net.pretrained_cfg
+    colours = {name: list(told[name]) for name in ("mean", "std")}
+    return {"num_classes": told["num_classes"], "channels": told["input_size"][0]} | colours
+
+
+def _require_size(source: str, net: nn.Module, channels: int, size: int) -> None:
+    """ValueError where `net` does not take images of (channels, size, size); most networks take any size."""
+    try:
+        run_on_meta(net, (1, channels, size, size))
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"teacher={source} takes no images of data.input_size={size} ({_reason(error)}); choose its size, or a "
+            "teacher that takes this one"
+        ) from error
 
 
 def _images(run: LoadedRun) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def check_same(killed: Path, straight: Path) -> dict[str, Any]:
 def differing(one: Path, other: Path) -> list[str]:
     """What two finished runs do not have in common, bit by bit: weights, averaged weights, optimizer, and so on."""
     ours, theirs = checkpoint(one), checkpoint(other)
-    parts = ["state_dict", "trained_state_dict", "optimizer_states", "global_step"]
+    parts = ["state_dict", "trained_state_dict", "regressors", "optimizer_states", "global_step"]
     found = [part for part in parts if not equal(ours.get(part), theirs.get(part))]
     progress, expected = (state["loops"]["fit_loop"]["epoch_progress"] for state in (ours, theirs))
     found += ["progress"] * (progress != expected)

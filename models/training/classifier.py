@@ -26,7 +26,8 @@ class Classifier(Evaluator):
 
     `optimizer` and `scheduler` are partials, completed here. Losses and hits are summed on the device
     and read once an epoch and once every `log_every_n_steps` steps (0: never). `penalty` is added to what is trained
-    on, and logged beside the loss, not in it; so is the loss of `distillation`, which takes the place of a part of it.
+    on, and logged beside the loss, not in it; so are the losses of `distillation`, the first of which takes the place
+    of a part of it.
     Raises ValueError where the loss is no finite number, and where a checkpoint would be written of weights that are
     none.
     """
@@ -46,17 +47,20 @@ class Classifier(Evaluator):
             raise ValueError(f"label_smoothing={label_smoothing}: must lie in [0, 1); 0.1 is usual")
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.label_smoothing, self.penalty, self.distillation = label_smoothing, penalty, distillation
-        self.train_tally, self.penalty_tally, self.soft_tally = Tally(1), Tally(), Tally()
+        self.features = distillation.features if distillation else None
+        self.train_tally, self.penalty_tally, self.soft_tally, self.hint_tally = Tally(1), Tally(), Tally(), Tally()
         self.kept_tallies = [self.train_tally, self.penalty_tally, *([self.soft_tally] if distillation else [])]
+        self.kept_tallies += [self.hint_tally] if self.features else []
 
     def configure_model(self) -> None:
         if self.device_mesh:  # given by a strategy that shares out the weights
+            if self.features:
+                raise ValueError("distillation.features: not with weights that are shared out; choose trainer=ddp")
             shard(self.net, self.device_mesh["data_parallel"])
-
-    def on_fit_start(self) -> None:
-        if self.distillation:
-            teacher = self.trainer.precision_plugin.convert_module(self.distillation.teacher)
-            teacher.to(self.device)
+        beside = [self.distillation.teacher] if self.distillation else []
+        beside += [self.features.regressors] if self.features else []
+        for module in beside:  # here, before a checkpoint is loaded, which would be rounded
+            self.trainer.precision_plugin.convert_module(module).to(self.trainer.strategy.root_device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
@@ -75,11 +79,21 @@ class Classifier(Evaluator):
             self.soft_tally.add(soft, logits.detach(), labels)
             weight = self.distillation.weight
             loss = (1 - weight) * loss + weight * soft  # not lerp, which takes no half and float32 together
+        if self.features:
+            hints = self.features.take()
+            self.hint_tally.add(hints, logits.detach(), labels)
+            loss = loss + hints
         if self.penalty:
             penalty = self.penalty.take()
             self.penalty_tally.add(penalty, logits.detach(), labels)
             return loss + penalty
         return loss
+
+    def on_after_backward(self) -> None:
+        if self.features:
+            for weights in self.features.regressors.parameters():
+                assert weights.grad is not None
+                mean_over_processes(weights.grad)  # as a strategy does for what it knows; once more changes nothing
 
     def _log_step(self, loss: Tensor) -> None:
         """Straight to the loggers: self.log costs as much as a small network's step."""
@@ -107,8 +121,12 @@ class Classifier(Evaluator):
         if lost:
             self._stop_diverging("the weights are no numbers")
         checkpoint["train_sums"] = [tally.sums() for tally in self.kept_tallies]
+        if self.features:
+            checkpoint["regressors"] = self.features.regressors.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.features:
+            self.features.regressors.load_state_dict(checkpoint["regressors"])
         for tally, sums in zip(self.kept_tallies, checkpoint["train_sums"], strict=True):
             tally.load(sums)
 
@@ -121,6 +139,8 @@ class Classifier(Evaluator):
             values["train/gate_penalty"] = self.penalty_tally.close()["loss"]
         if self.distillation:
             values["train/distillation"] = self.soft_tally.close()["loss"]
+        if self.features:
+            values["train/features"] = self.hint_tally.close()["loss"]
         self.log_dict(values, logger=False)
         # Straight to the loggers: Lightning would do it after the checkpoint is written, and a run that goes on from
         # there never repeats them.
@@ -131,7 +151,8 @@ class Classifier(Evaluator):
 
     def configure_optimizers(self) -> Optimizer:
         defaults = self.make_optimizer(self.net.parameters()).defaults
-        optimizer = self.make_optimizer(param_groups(self.net, defaults["lr"], defaults["weight_decay"]))
+        trained = nn.ModuleList([self.net, self.features.regressors]) if self.features else self.net
+        optimizer = self.make_optimizer(param_groups(trained, defaults["lr"], defaults["weight_decay"]))
         if self.device_mesh:
             for group in optimizer.param_groups:
                 group["fused"] = False  # PyTorch has no fused SGD for weights that are shared out

@@ -63,7 +63,7 @@ NOT_PART = [
     ["trainer.num_sanity_val_steps=2", "trainer.enable_model_summary=true", "+trainer.profiler=simple"],
     ["trainer=fsdp"],
     ["trainer=ddp", "trainer.devices=2", "+trainer.num_nodes=2"],
-    ["distillation.temperature=2", "distillation.weight=0.5"],
+    ["distillation.temperature=2", "distillation.weight=0.5", "distillation.features=1"],
     ["+trainer.limit_test_batches=null", "label_smoothing=0.0", "model=resnet20_sic"],
 ]
 IMAGES = ["data=image_folder", "data.num_classes=5"]
@@ -88,7 +88,7 @@ def test_where_things_are_and_what_is_shown_is_not(overrides: list[str]) -> None
 def test_how_it_learns_from_a_teacher_is_part_where_there_is_one() -> None:
     usual = settled("teacher=runs/large")
     assert settled("teacher=runs/large/").directory == usual.directory
-    for changed in ("distillation.temperature=2", "distillation.weight=0.5"):
+    for changed in ("distillation.temperature=2", "distillation.weight=0.5", "distillation.features=1"):
         assert settled("teacher=runs/large", changed).directory != usual.directory
 
 

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from hydra.utils import instantiate
+from timm.models import save_for_hf
+from torch import nn
 
 from models.build import Input, build
 from models.run_directory import CONFIG
@@ -63,8 +67,11 @@ def test_a_teacher_of_other_classes_or_images_is_refused(run: Path, data: list[s
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"teacher=runs/nowhere: there is no such folder; give the directory of a run"):
-        load_teacher("runs/nowhere", {})
+    with pytest.raises(
+        ValueError,
+        match=r"teacher=nowhere: there is no such folder, and timm gives no such trained network \(.*\); give",
+    ):
+        load_teacher("nowhere", {})
     (run / CONFIG).write_text(json.dumps({"model": {}}))
     with pytest.raises(ValueError, match="is not what a run writes"):
         load_teacher(str(tmp_path), {})
@@ -77,3 +84,62 @@ def test_loading_leaves_the_random_numbers_alone(run: Path, plain) -> None:
     data, before = plain("data=digits")["data"], torch.get_rng_state()
     load_teacher(str(run), data)
     assert torch.equal(before, torch.get_rng_state())
+
+
+NETWORK = "test_resnet.r160_in1k"  # of timm, 0.5 million parameters
+IMAGENET = ("data=imagenet", "data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that the files of timm's hub are kept in, without a network; nothing is in it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_network_of_timm_teaches_with_its_trained_weights(hub: Path, plain) -> None:
+    """Weights as the hub would have put them here."""
+    trained, folder = timm.create_model(NETWORK), hub / f"models--timm--{NETWORK}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("1")
+    save_for_hf(trained, str(folder / "snapshots" / "1"), safe_serialization=True)
+    before = torch.get_rng_state()
+    teacher = load_teacher(NETWORK, plain(*IMAGENET)["data"])
+    assert torch.equal(before, torch.get_rng_state())
+    assert teacher is not None
+    assert not teacher.net.training
+    assert teacher.weights == fingerprint(trained)
+    with pytest.raises(
+        ValueError, match=r"was trained with data.mean=\[0.5, 0.5, 0.5\] .*, and this run has data.mean="
+    ):
+        load_teacher(NETWORK, plain("data=imagenet")["data"])
+
+
+def test_a_folder_of_timm_teaches_on_its_own_classes(tmp_path: Path, plain) -> None:
+    source, digits = f"local-dir:{tmp_path}", partial(plain, "data=digits", "data.input_size=32")
+    told = {"num_classes": 10, "input_size": (1, 16, 16), "mean": (0.306,), "std": (0.319,)}
+    trained = saved(tmp_path, "test_resnet", told)
+    teacher = load_teacher(source, digits()["data"])
+    assert teacher is not None
+    assert teacher.weights == fingerprint(trained)
+    with pytest.raises(ValueError, match=r"with data.num_classes=10 data.channels=1, and this run has .* choose a te"):
+        load_teacher(source, digits("data.num_classes=9", "data.channels=3")["data"])
+    (tmp_path / "model.safetensors").write_text("{}")
+    with pytest.raises(ValueError, match=r"^teacher=local-dir:.* timm gives no such trained network \([^\n]*\); give"):
+        load_teacher(source, digits()["data"])
+    saved(tmp_path, "test_vit", told)  # cuts images into 16 x 16
+    with pytest.raises(ValueError, match=r"takes no images of data.input_size=24 \(Input height .*\); choose its size"):
+        load_teacher(source, digits("data.input_size=24")["data"])
+
+
+def saved(folder: Path, name: str, told: dict[str, Any]) -> nn.Module:
+    """Network `name` of timm as timm keeps one in a folder, with what is `told` of its images and classes."""
+    net = timm.create_model(name, num_classes=10, in_chans=1, pretrained_cfg_overlay=told)
+    save_for_hf(net, str(folder), model_args={"in_chans": 1}, safe_serialization=True)
+    return net
+
+
+def test_weights_that_cannot_be_had_are_one_line(hub: Path, plain) -> None:
+    with pytest.raises(OSError, match=rf"^teacher={NETWORK}: its weights cannot be had \([^\n]*\); connect [^\n]*$"):
+        load_teacher(NETWORK, plain(*IMAGENET)["data"])

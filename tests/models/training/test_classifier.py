@@ -1,6 +1,7 @@
 """Steps, schedules, sums and refusals of training, on a small network and Lightning's own loop."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,10 +42,12 @@ def classifier(milestone: float = 1.0, warmup: float = 0.0, lr: float = 1e-3) ->
     return Classifier(net, partial(torch.optim.SGD, lr=lr), schedule)
 
 
-def fit(module: Classifier, loader: DataLoader, *callbacks: pl.Callback, **options) -> pl.Trainer:
+def fit(
+    module: Classifier, loader: DataLoader, *callbacks: pl.Callback, ckpt_path: Path | None = None, **options
+) -> pl.Trainer:
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", callbacks=[*callbacks], **{"logger": False, **quiet, **options})
-    trainer.fit(module, loader)
+    trainer.fit(module, loader, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
