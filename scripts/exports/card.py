@@ -49,9 +49,10 @@ def _evaluation(result: dict[str, Any] | None) -> dict[str, Any]:
 
 def _figures(result: dict[str, Any]) -> list[str]:
     """A table of what the run wrote down; one multiply-add is one MAC."""
+    images = f" of {result['test_images']:,} images" if "test_images" in result else ""  # older runs did not say
     rows = {
-        "test top-1": f"{result['top1']:.2f} %",
-        "test top-5": f"{result['top5']:.2f} %",
+        "test top-1": f"{result['top1']:.2f} %{images}",
+        "test top-5": f"{result['top5']:.2f} %{images}",
         "parameters": f"{result['params']:,}",
         "MACs an image": f"{result['macs']:,}",
         **_effective(result),

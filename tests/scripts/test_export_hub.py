@@ -55,6 +55,7 @@ def test_timm_opens_the_folder_and_its_card_has_the_figures_of_the_run(
     for figure in ("params", "macs", "baseline_macs", "macs_effective_images"):
         assert f"{result[figure]:,}" in read.text
     assert f"{result['macs_effective']:,.0f} ± {result['macs_effective_std']:,.0f}" in read.text
+    assert f"| test top-1 | {result['top1']:.2f} % of 360 images |" in read.text
     assert f"`{result['command']}`" in read.text
     assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in read.text
 
