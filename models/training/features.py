@@ -38,7 +38,7 @@ class FeatureMatching:
         self, student: nn.Module, teacher: nn.Module, input_shape: tuple[int, int, int], *, weight: float
     ) -> None:
         if not 0 < weight < float("inf"):
-            raise ValueError(f"distillation.features={weight}: must be positive, or null, which leaves features alone")
+            raise ValueError(f"distillation.features={weight}: must be positive, or null for none; 10 is a start")
         ours, theirs = stages(student, input_shape), stages(teacher, input_shape)
         pairs = {size: (stage, theirs[size]) for size, stage in ours.items() if size in theirs}
         if not pairs:
