@@ -20,6 +20,7 @@ from callbacks.start import StartFrom
 from callbacks.teacher import TeacherAccuracy
 from callbacks.throughput import Throughput
 from models.build import Built
+from models.load import load_run
 from models.teacher import Teacher
 
 
@@ -38,8 +39,13 @@ def all_callbacks(
     gates, throughput = GateSparsity(built.cost), Throughput()
     processes = Processes(bool(config["trainer"].get("sync_batchnorm")))
     sources: dict[str, StartFrom | TeacherAccuracy] = {}
+    if config["init"] and built.trained:
+        raise ValueError(f"init={config['init']} and model.backbone.pretrained=true: a run starts from one network")
     if config["init"]:
-        sources["start"] = StartFrom(built.net, config["init"])
+        sources["start"] = StartFrom(built.net, config["init"], load_run(config["init"]).net)
+    if built.trained:
+        backbone = config["model"]["backbone"]
+        sources["start"] = StartFrom(built.net, f"{backbone['library']}'s {backbone['name']}", built.trained)
     if teacher:
         sources["teacher"] = TeacherAccuracy(teacher)
     result = Result(run_dir, identity, config, built, gates, throughput, processes, sources)

@@ -20,6 +20,7 @@ from models.build import Built
 from models.load import PREFIX
 from models.model_folder import MODEL, write_model
 from models.training.epochwise import Epochwise
+from models.training.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class Result(Epochwise, pl.Callback):
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             log.info("trainer.fast_dev_run: everything was tried, nothing is recorded")
             return
-        result = self._collect(trainer)
+        assert isinstance(pl_module, Evaluator)
+        result = self._collect(trainer, pl_module.num_tested)
         weights = trainer.strategy.lightning_module_state_dict()  # of all processes, where they are shared out
         if trainer.is_global_zero:
             data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
@@ -77,7 +79,7 @@ class Result(Epochwise, pl.Callback):
             runs = record.neighbours(self.run_dir, self.identity["data"])
             trackers.show(trainer, "Accuracy against MACs", accuracy_figure(runs, result))
 
-    def _collect(self, trainer: pl.Trainer) -> record.Record:
+    def _collect(self, trainer: pl.Trainer, test_images: int) -> record.Record:
         report = self.gates.report
         return {
             **self.identity,
@@ -92,6 +94,7 @@ class Result(Epochwise, pl.Callback):
             "baseline_macs": self.built.baseline.macs,
             "top1": float(trainer.callback_metrics["test/top1"]),
             "top5": float(trainer.callback_metrics["test/top5"]),
+            "test_images": test_images,
             "val_top1": self.val_top1,
             "train_images_per_second": self.throughput.images_per_second,
             "wall_seconds": self._wall_seconds(),

@@ -10,7 +10,6 @@ from torch import nn
 
 from callbacks.validation import validation_top1
 from models.convert import MOST_IMAGES, Start, calibrate, start_from
-from models.load import load_run
 from models.training.epochwise import Epochwise
 from models.training.processes import gather_images, number_of_processes, share_from_first
 from models.training.sharding import keep_changes
@@ -19,15 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class StartFrom(Epochwise, pl.Callback):
-    """Gives `net` the weights of the run in the directory `init`, and fits its layers to that run's on training images.
+    """Gives `net` the weights of `source`, which `init` names, and fits its layers to that one's on training images.
 
     The first happens here, so that a network of another kind is refused before anything is trained; the second at the
     first step, on the first MOST_IMAGES of it or of several. A run that goes on from a checkpoint does neither again.
     """
 
-    def __init__(self, net: nn.Module, init: str) -> None:
+    def __init__(self, net: nn.Module, init: str, source: nn.Module) -> None:
         self.init = init
-        source = load_run(init).net
         try:
             self.start = start_from(net, source)
         except ValueError as error:

@@ -5,7 +5,16 @@ import os
 import warnings
 
 # Libraries that tell more than one wants to know.
-CHATTY = ("pytorch_lightning", "lightning_fabric", "matplotlib", "hydra", "hydra_plugins", "onnx_ir", "onnxscript")
+CHATTY = (
+    "pytorch_lightning",
+    "lightning_fabric",
+    "matplotlib",
+    "hydra",
+    "hydra_plugins",
+    "onnx_ir",
+    "onnxscript",
+    "timm",
+)
 
 
 def is_first_process() -> bool:

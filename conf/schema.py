@@ -209,11 +209,12 @@ class Predict:
 
 
 class ExportFormat(Enum):
-    """What kind of file a network becomes."""
+    """What a network becomes: a file, or for `hub` a folder."""
 
     onnx = "onnx"
     torch_export = "torch_export"
     safetensors = "safetensors"
+    hub = "hub"
 
 
 @dataclass
@@ -224,6 +225,7 @@ class Export:
     format: ExportFormat = MISSING
     out: str | None = MISSING
     deploy: bool = MISSING
+    push: str | None = MISSING
 
 
 SCHEMAS = {

@@ -1,5 +1,6 @@
 """Build a network: backbone, then its convolutions rebuilt, then one initialisation pass; counted before and after."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,13 +30,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Built:
-    """A network ready for training, what became of each convolution, and its cost beside its baseline's."""
+    """A network ready for training, what became of each convolution, and its cost beside its baseline's.
+
+    `trained` is the backbone as its library trained it, where it was asked for: `net` has random weights all the same,
+    and whoever trains it starts it from that one (convert.py).
+    """
 
     net: nn.Module
     swaps: list[Swap]
     cost: Cost
     baseline: Cost
     choice: Choice | None
+    trained: nn.Module | None = None
 
 
 def build(
@@ -53,6 +59,7 @@ def build(
     the network comes closest to that many MACs an image, from below.
     """
     net = backbone(num_classes=input.num_classes, input_size=input.size, in_channels=input.channels)
+    trained = copy.deepcopy(net) if _is_pretrained(backbone) else None
     baseline = count(net, input.shape)
     found = survey(net, scope, (1, *input.shape))
     choice, layers = None, {place.name: layer for place in found.places}
@@ -65,7 +72,11 @@ def build(
     if made_by(layer) is not nn.Conv2d:  # the baseline may have nothing to replace
         require_a_replacement(swaps)
     initialise(net)
-    return Built(net, swaps, count(net, input.shape), baseline, choice)
+    return Built(net, swaps, count(net, input.shape), baseline, choice, trained)
+
+
+def _is_pretrained(backbone: Backbone) -> bool:
+    return getattr(backbone, "keywords", {}).get("pretrained", False)
 
 
 def _budget(macs: float | None, ratio: float | None, baseline: int) -> float | None:

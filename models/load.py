@@ -21,7 +21,9 @@ LAYOUT = 3  # version of a checkpoint's content; a checkpoint with another numbe
 INPUT = ("num_classes", "input_size", "channels")  # what a data set says of a network's input
 PREFIX = "net."  # before each name of the network's weights in a checkpoint
 ADVICE = "load a run that this version of the code trained"
-KEYWORDS = ("_target_", "_partial_")  # the keys of a configuration's node that are no arguments
+# The keys of a configuration's node that are no arguments: two of Hydra's, and where training started, for which a
+# library would download weights that a run's own replace.
+KEYWORDS = ("_target_", "_partial_", "pretrained")
 # Parts of a network that a configuration may name: they build modules and do nothing else.
 OWN_PARTS = re.compile(r"models\.((?:backbones|layers)(?:\.\w+)+|scope)\.([A-Za-z]\w*)")
 TORCH_PARTS = re.compile(r"torch\.nn\.([A-Za-z]\w*)")

@@ -1,8 +1,9 @@
-"""The network of a run as a file for other programs: python scripts/export.py run=runs/NAME format=onnx."""
+"""The network of a run for other programs: python scripts/export.py run=runs/NAME format=onnx."""
 
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,9 +19,10 @@ from conf.schema import ExportFormat
 from models.inference import export
 from models.inference.deploy import deploy
 from models.load import LoadedRun, load_run
-from models.run_directory import write_whole
+from models.run_directory import RESULT, read, write_whole
 from scripts.benchmarks.gated_networks import test_batches
 from scripts.benchmarks.side_by_side import time_in_turn
+from scripts.exports import hub
 
 log = logging.getLogger(__name__)
 ENDING = {ExportFormat.onnx: "onnx", ExportFormat.torch_export: "pt2", ExportFormat.safetensors: "safetensors"}
@@ -30,8 +32,13 @@ TOLERANCE = 1e-4  # of a logit, where the largest is at most 1, else of the larg
 
 
 def main(config: DictConfig) -> None:
-    """Write the file; what it computes is compared with what the network does before it gets its name."""
+    """Write what is asked for; what it computes is compared with what the network does before it gets its name."""
+    if config.push and config.format != ExportFormat.hub:
+        raise ValueError("push uploads what format=hub writes: give format=hub, or leave out push")
     run = load_run(config.run)
+    if config.format == ExportFormat.hub:
+        _write_folder(config, run)
+        return
     net = deploy(run.net) if config.deploy else run.net
     out = Path(config.out or Path(config.run) / f"model.{ENDING[config.format]}")
     if config.format == ExportFormat.safetensors:
@@ -49,6 +56,24 @@ def main(config: DictConfig) -> None:
     said = compared(run, compute, engine)
     write_whole(out, content)
     print(f"{out}: {len(content) / 1e6:.1f} MB\n{said}")
+
+
+def _write_folder(config: DictConfig, run: LoadedRun) -> None:
+    if config.deploy:
+        raise ValueError(
+            "format=hub describes the network as it was trained, for further training too: leave out deploy"
+        )
+    source, out = Path(config.run), Path(config.out or Path(config.run) / "hub")
+    result = read((source.parent if source.is_file() else source) / RESULT)
+    with TemporaryDirectory() as draft:
+        hub.write(Path(draft), run, result, config.push)
+        said = compared(run, hub.opened(draft), "timm")
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(Path(draft).iterdir()):
+            write_whole(out / path.name, path.read_bytes())
+    print(f"{out}: {', '.join(path.name for path in sorted(out.iterdir()))}\n{said}")
+    if config.push:
+        print(hub.push(out, config.push))
 
 
 def _metadata(run: LoadedRun) -> dict[str, Any]:

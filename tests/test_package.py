@@ -1,4 +1,4 @@
-"""The wheel: models/ as the package `cheapconv`, whole, and used from another folder."""
+"""The wheel: models/ and its presets as the package `cheapconv`, whole, and used from another folder."""
 
 import json
 import os
@@ -57,6 +57,8 @@ run = load_run(sys.argv[1])
 print("logits", [round(value, 4) for value in run.net(torch.ones(1, 1, 16, 16))[0].tolist()])
 folder, ones = load_run(sys.argv[2]), torch.ones(1, 1, 16, 16)
 assert torch.equal(folder.net(ones), run.net(ones))
+import timm
+assert count(timm.create_model("resnet20_sic"), (3, 32, 32)).macs == int(sys.argv[3])
 """
 
 
@@ -74,7 +76,8 @@ def run(wheel: Path, code: str, folder: Path, *arguments: str) -> subprocess.Com
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that nothing is left in the repository."""
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("models", "conf/model"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
@@ -90,7 +93,11 @@ def test_the_wheel_has_every_file_of_models(wheel: Path) -> None:
         for path in (ROOT / "models").rglob("*")
         if path.suffix in (".py", ".c", ".md")
     ]
-    assert packed == {f"cheapconv/{path}" for path in files}
+    presets = (ROOT / "conf" / "model").rglob("*.yaml")
+    assert packed == {
+        *(f"cheapconv/{path}" for path in files),
+        *(f"cheapconv/configurations/{path.relative_to(ROOT / 'conf' / 'model')}" for path in presets),
+    }
 
 
 def test_the_example_of_its_readme_runs_in_another_folder(wheel: Path, tmp_path: Path) -> None:
@@ -106,9 +113,11 @@ def test_it_works_in_another_folder(wheel: Path, plain: Callable[..., dict[str, 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(json.dumps(config))
     torch.save({"layout": LAYOUT, "state_dict": state}, tmp_path / "run" / CHECKPOINT)
+    preset = instantiate(plain("model=resnet20_sic")["model"], _convert_="all")
+    macs = build(**preset, input=Input(10, 32, 3)).cost.macs
     data_state = {"classes": list("0123456789"), "preprocessing": IMAGES}
     write_model(tmp_path / "folder", net.state_dict(), config, data_state)
-    done = run(wheel, USE, tmp_path, str(tmp_path / "run"), str(tmp_path / "folder"))
+    done = run(wheel, USE, tmp_path, str(tmp_path / "run"), str(tmp_path / "folder"), str(macs))
     compiler = shutil.which(os.environ.get("CC", "cc"))
     logits = [round(value, 4) for value in net(torch.ones(1, 1, 16, 16))[0].tolist()]
     assert done.stdout.splitlines() == [f"kernel {compiler is not None}", f"logits {logits}"]

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "scripts": {
         "scripts.benchmarks",
         "scripts.evaluations",
+        "scripts.exports",
         "scripts.predictions",
         "scripts.published",
         "scripts.reports",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
         "sweeps",
     },
     "scripts/evaluations": {"models"},
+    "scripts/exports": {"scripts.exports", "models"},
     "scripts/predictions": {"conf.schema", "models", "callbacks"},
     "scripts/published": {"scripts.published", "conf", "models"},
     # models/, from what knows nothing of it to what stands on the rest.
@@ -93,6 +95,10 @@ MAY_IMPORT = {
     "models/model_folder.py": {"models.run_directory"},
     "models/load.py": {"models.build", "models.model_folder", "models.preprocessing", "models.run_directory"},
     "models/teacher.py": {"models.load", "models.meta"},
+    "models/presets.py": set(),
+    "models/cut.py": set(),
+    "models/timm_network.py": {"models.build", "models.cut", "models.meta", "models.watch"},
+    "models/registry.py": {"models.build", "models.load", "models.presets", "models.timm_network"},
     "models/training": {"models.training", "models.layers", "models.meta", "models.run_directory", "models.watch"},
     "models/inference": {
         "models.inference",

@@ -67,7 +67,7 @@ def test_gates_are_counted_over_every_test_image_and_shown(finished_run: Finishe
     record = result(finished_run.directory)
     names = ("resnet20_lccl_backbone.depth8", "lccl", "spatial")
     assert (record["model"], record["layer"], record["scope"]) == names
-    assert record["macs_effective_images"] == 360
+    assert record["macs_effective_images"] == record["test_images"] == 360
     assert record["macs_effective"] < record["macs"]
     assert len(record["gate_sparsity"]) == 6
     assert all(0 <= zero <= 1 for zero in record["gate_sparsity"].values())
@@ -95,7 +95,7 @@ def test_two_processes_count_each_test_image_once(tmp_path: Path) -> None:
     done = train(*options, f"run_dir={tmp_path / 'run'}")
     record = result(tmp_path / "run")
     assert record["val_top1"] in (0, 100)
-    assert record["macs_effective_images"] == 360
+    assert record["macs_effective_images"] == record["test_images"] == 360
     assert record["top1"] * 3.6 == pytest.approx(round(record["top1"] * 3.6))  # a whole number of 360 images
     assert done.stderr.count("epoch 1/1") == 1
 

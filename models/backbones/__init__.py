@@ -7,6 +7,8 @@ three are the paper's own, and what the network is counted on when no data set i
 Up to SMALL_INPUT pixels a network that was made for larger images takes its CIFAR form, without its first strides: a
 stem that subsamples costs more accuracy there than it saves time. What an input leaves before the last pooling
 is at least 2 x 2, or the input is refused with the nearest size that works.
+
+One that takes `pretrained=True` then returns a trained network: the weights that a training starts from.
 """
 
 SMALL_INPUT = 64

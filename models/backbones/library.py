@@ -12,6 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .fit import first_conv, fitted
+from .trained import give_weights
 
 
 def library_network(
@@ -22,26 +23,34 @@ def library_network(
     name: str,
     library: Literal["timm", "torchvision"] = "timm",
     output_stride: int | None = None,
+    pretrained: bool = False,
 ) -> nn.Module:
-    """`name` of `library`, untrained, for images (N, in_channels, input_size, input_size).
+    """`name` of `library` for images (N, in_channels, input_size, input_size), untrained unless `pretrained`.
 
     What depends on the input size (position embeddings, windows) is made for `input_size`. For inputs of at most 64 px
     a stem of stride 2 to 4 is replaced by a 3x3 convolution of stride 1 without pooling where the network takes that,
     and the log says so. A size that the network cannot take, or that leaves less than 2 x 2 before the last pooling, is
     refused with one that works. `output_stride` (timm only) 16 or 8 dilates the last one or two stages instead of
-    striding them.
+    striding them. With `pretrained` it has the library's own weights (trained.py), but for what is of another shape.
     """
     if library == "timm":
-        _require_known(name, timm.list_models(), "timm")
+        _require_known(name, timm.list_models(name_matches_cfg=True), "timm")  # all but what registry.py adds
         make = partial(_from_timm, name, num_classes, in_channels, output_stride)
+        load = partial(_from_timm, name, None, in_channels, output_stride, input_size)
         own_size = _config(name).input_size[-1]
+        if pretrained and not _config(name).has_weights:  # all of torchvision's have some
+            raise ValueError(f"pretrained=true: timm has no trained weights of {name}; leave out pretrained")
     elif output_stride:
         raise ValueError(f"output_stride={output_stride}: only timm's networks take one; nearest: null")
     else:
         _require_known(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
         make = partial(_from_torchvision, name, num_classes, in_channels)
+        load = partial(torchvision.models.get_model, name, weights="DEFAULT")
         own_size = 224
-    return fitted(make, name, (in_channels, input_size, input_size), num_classes, own_size)
+    net = fitted(make, name, (in_channels, input_size, input_size), num_classes, own_size)
+    if pretrained:
+        give_weights(net, f"{library}'s {name}", load)
+    return net
 
 
 def _require_known(name: str, known: list[str], library: str) -> None:
@@ -52,15 +61,18 @@ def _require_known(name: str, known: list[str], library: str) -> None:
 
 def _config(name: str) -> PretrainedCfg:
     config = timm.get_pretrained_cfg(name)
-    assert config  # so has every network of timm.list_models()
+    assert config  # so has every network of timm's own
     return config
 
 
-def _from_timm(name: str, num_classes: int, in_channels: int, output_stride: int | None, input_size: int) -> nn.Module:
+def _from_timm(
+    name: str, num_classes: int | None, in_channels: int, output_stride: int | None, input_size: int
+) -> nn.Module:
+    """With as many classes as its trained weights have, and with these, where `num_classes` is None."""
     extra: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
     if _config(name).fixed_input_size:  # so timm says that it takes this argument
         extra["img_size"] = input_size
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **extra)
+    return timm.create_model(name, num_classes is None, num_classes=num_classes, in_chans=in_channels, **extra)
 
 
 def _from_torchvision(name: str, num_classes: int, in_channels: int, input_size: int) -> nn.Module:

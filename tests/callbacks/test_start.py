@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torchvision.models import get_model_weights, squeezenet1_1
 
+from models.load import load_run
 from models.run_directory import RESULT
 from tests import processes
 
@@ -45,3 +48,25 @@ def test_another_backbone_is_refused_before_anything_is_trained(source: Path, tm
     assert f"init={source}: stage1.1.conv1.weight is missing in the network to start from" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_weights_of_a_library(tmp_path: Path) -> None:
+    """At a rate of zero the run ends with the weights that torchvision finds in its cache."""
+    (published,) = get_model_weights("squeezenet1_1")
+    cache = tmp_path / "hub" / "checkpoints" / Path(published.url).name
+    cache.parent.mkdir(parents=True)
+    torch.save(squeezenet1_1().state_dict(), cache)
+    network = ["model/backbone=torchvision", "model.backbone.name=squeezenet1_1", "model.backbone.pretrained=true"]
+    short = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "optimizer.lr=0"]
+    command = ["train.py", "model=resnet20", *network, *short]
+    done = processes.run(*command, f"run_dir={tmp_path / 'run'}", status=0, TORCH_HOME=str(tmp_path))
+    assert "the weights of torchvision's squeezenet1_1; of another shape here, and random: features.0.w" in done.stderr
+    result = json.loads((tmp_path / "run" / RESULT).read_text())
+    assert result["start"]["source"] == "torchvision's squeezenet1_1"
+    ended = load_run(tmp_path / "run").net.state_dict()
+    theirs = torch.load(cache, weights_only=True)
+    differ = [name for name in ended if theirs[name].shape != ended[name].shape or (theirs[name] != ended[name]).any()]
+    assert differ == ["features.0.weight", "classifier.1.weight", "classifier.1.bias"]
+    both = [f"init={tmp_path / 'run'}", f"run_dir={tmp_path / 'both'}"]
+    refused = processes.run(*command, *both, status=1, TORCH_HOME=str(tmp_path))
+    assert "model.backbone.pretrained=true: a run starts from one network" in refused.stderr
