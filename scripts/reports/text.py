@@ -96,8 +96,12 @@ def _entry(group: Group, line: Line) -> dict[str, Any]:
 
 
 def remarks(group: Group) -> list[str]:
-    """A sentence for each row of which something is to be known."""
-    return [f"{line.row.name}: {'; '.join(line.notes)}." for line in group.lines if line.notes]
+    """What is to be known of some rows, a sentence for those of which the same is."""
+    rows: dict[str, list[str]] = {}
+    for line in group.lines:
+        if line.notes:
+            rows.setdefault("; ".join(line.notes), []).append(line.row.name)
+    return [f"{', '.join(names)}: {notes}." for notes, names in rows.items()]
 
 
 def _facts(group: Group) -> str:
