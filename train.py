@@ -68,9 +68,10 @@ def fit(run: Run, config: dict[str, Any], built: "Built", teacher: "Teacher | No
     from models.training.penalty import gate_penalty
     from models.training.rate import rate_for
 
-    data = config["data"]
-    shape = (data.channels, data.input_size, data.input_size)
-    lessons = distillation(built.net, teacher.net, shape, **config["distillation"]) if teacher else None
+    data, lessons = config["data"], None
+    if teacher:
+        shape = (data.channels, data.input_size, data.input_size)
+        lessons = distillation(built.net, teacher.net, shape, **config["distillation"])
     for net in (built.net, teacher.net) if teacher else (built.net,):
         if config["channels_last"]:
             channels_last(net)

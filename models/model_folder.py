@@ -9,10 +9,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .run_directory import write_whole
+from .run_directory import WEIGHTS, write_whole
 
 MODEL = "model"  # the folder in a run's directory
-WEIGHTS = "model.safetensors"
 DESCRIPTION = "config.json"
 LAYOUT = 1  # version of the folder's content
 INPUT = {"num_classes": "num_classes", "size": "input_size", "channels": "channels"}  # here, and in a run's `data`

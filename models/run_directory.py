@@ -10,7 +10,14 @@ CHECKPOINT = "last.ckpt"  # where the same command goes on
 PREVIOUS = "previous.ckpt"  # the one before it, for where it is damaged
 RESULT = "result.json"  # there once the run is complete
 GATE_MAPS = "gate_maps.png"  # where the gates of a gated network let it compute, on test images
+WEIGHTS = "model.safetensors"  # beside a CONFIG that describes a network, and is no run's
 FAILURE = "failed.txt"  # why the last attempt ended, where it did not complete
+
+
+def run_directories(folder: Path) -> list[Path]:
+    """`folder` and the folders in it, at any depth, that are a run's: those with its configuration or its result."""
+    found = {path.parent for name in (CONFIG, RESULT) for path in folder.rglob(name)}
+    return sorted(directory for directory in found if not (directory / WEIGHTS).is_file())
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, before: Path | None = None) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from conf.launch import launch
 from conf.schema import Format
-from models.run_directory import CONFIG, RESULT
+from models.run_directory import run_directories
 from sweeps.outcome import Outcome, State, outcome
 from sweeps.table import rows, text_table
 
@@ -40,7 +40,7 @@ def main(config: DictConfig) -> None:
 def outcomes(folder: Path) -> dict[Path, Outcome]:
     """What has become of each run in `folder` and its subfolders; what is no run's result is named in the log."""
     found = {}
-    for directory in sorted({path.parent for name in (CONFIG, RESULT) for path in folder.rglob(name)}):
+    for directory in run_directories(folder):
         try:
             found[directory] = outcome(directory)
         except ValueError as foreign:

@@ -132,6 +132,9 @@ class _Ready(pl.LightningDataModule):
     def require_processes(self, world_size: int) -> None:
         """Each process has the same batches of its own."""
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"classes": [], "preprocessing": None}
+
     def train_dataloader(self) -> _Repeat:
         return self.batches
 

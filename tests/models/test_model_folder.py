@@ -16,9 +16,9 @@ from hydra.utils import instantiate
 from models.build import Input, build
 from models.load import LAYOUT, load_run
 from models.memory_format import channels_last
-from models.model_folder import DESCRIPTION, MODEL, WEIGHTS, write_model
+from models.model_folder import DESCRIPTION, MODEL, write_model
 from models.preprocessing import Preprocessing
-from models.run_directory import CHECKPOINT, CONFIG, RESULT
+from models.run_directory import CHECKPOINT, CONFIG, RESULT, WEIGHTS
 from tests.conftest import FinishedRun
 
 CLASSES = [f"class {number}" for number in range(10)]
