@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .build import Input, build
-from .model_folder import DESCRIPTION, MODEL, is_model_folder, read_model
+from .model_folder import DESCRIPTION, MODEL, read_model
 from .preprocessing import Preprocessing, preprocessing_of
-from .run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT, WEIGHTS, read
+from .run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT, WEIGHTS, is_model_folder, read
 
 LAYOUT = 3  # version of a checkpoint's content; a checkpoint with another number, or none, is of other code
 INPUT = ("num_classes", "input_size", "channels")  # what a data set says of a network's input

@@ -43,10 +43,6 @@ def write_model(
     write_whole(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
 
 
-def is_model_folder(path: Path) -> bool:
-    return (path / WEIGHTS).is_file()
-
-
 def read_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights in `folder` and their description, both as plain data; ValueError where they are anything else."""
     return _weights(folder / WEIGHTS), _description(folder / DESCRIPTION)

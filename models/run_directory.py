@@ -17,7 +17,12 @@ FAILURE = "failed.txt"  # why the last attempt ended, where it did not complete
 def run_directories(folder: Path) -> list[Path]:
     """`folder` and the folders in it, at any depth, that are a run's: those with its configuration or its result."""
     found = {path.parent for name in (CONFIG, RESULT) for path in folder.rglob(name)}
-    return sorted(directory for directory in found if not (directory / WEIGHTS).is_file())
+    return sorted(directory for directory in found if not is_model_folder(directory))
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `folder` holds a network alone (model_folder.py), and no run."""
+    return (folder / WEIGHTS).is_file() and not any((folder / name).is_file() for name in (CHECKPOINT, RESULT))
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, before: Path | None = None) -> None:

@@ -25,7 +25,11 @@ from scripts.benchmarks.side_by_side import time_in_turn
 from scripts.exports import hub
 
 log = logging.getLogger(__name__)
-ENDING = {ExportFormat.onnx: "onnx", ExportFormat.torch_export: "pt2", ExportFormat.safetensors: "safetensors"}
+NAMES = {
+    ExportFormat.onnx: "model.onnx",
+    ExportFormat.torch_export: "model.pt2",
+    ExportFormat.safetensors: "weights.safetensors",
+}
 NUM_IMAGES = 16
 ROUNDS = 10
 TOLERANCE = 1e-4  # of a logit, where the largest is at most 1, else of the largest
@@ -40,7 +44,7 @@ def main(config: DictConfig) -> None:
         _write_folder(config, run)
         return
     net = deploy(run.net) if config.deploy else run.net
-    out = Path(config.out or Path(config.run) / f"model.{ENDING[config.format]}")
+    out = Path(config.out or Path(config.run) / NAMES[config.format])
     if config.format == ExportFormat.safetensors:
         content = export.weights(net, _metadata(run))
         write_whole(out, content)

@@ -1,6 +1,7 @@
 """The network of a run as a file, from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from torch import nn
 
 from models.build import Input
 from models.load import LoadedRun, load_run
+from models.run_directory import run_directories
 from scripts import export
 from tests import processes
 from tests.conftest import FinishedRun
@@ -53,10 +55,13 @@ def test_a_model_folder_is_exported_as_its_run_is(finished_run: FinishedRun, tmp
 
 
 def test_the_weights_alone_have_the_names_of_the_network(finished_run: FinishedRun, tmp_path: Path) -> None:
-    out = tmp_path / "model.safetensors"
-    command = ["scripts/export.py", f"run={finished_run.directory}", f"out={out}", "format=safetensors"]
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.directory, run)
+    out = run / "model.safetensors"  # even there it hides no run
+    command = ["scripts/export.py", f"run={run}", f"out={out}", "format=safetensors"]
     assert processes.run(*command, status=0).stdout == f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights alone\n"
-    expected = load_run(finished_run.directory).net.state_dict()
+    expected = load_run(run).net.state_dict()
+    assert run in run_directories(tmp_path)
     weights = safetensors.torch.load_file(out)
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
