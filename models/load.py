@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .build import Input, build
+from .errors import first_line
 from .model_folder import DESCRIPTION, MODEL, read_model
 from .preprocessing import Preprocessing, preprocessing_of
 from .run_directory import CHECKPOINT, CONFIG, PREVIOUS, RESULT, WEIGHTS, is_model_folder, read
@@ -114,18 +115,13 @@ def _network(config: Mapping[str, Any], given: Input, source: str) -> nn.Module:
         ) from error
     except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError) as error:
         # Whatever layers and backbones do with arguments that no run has; RuntimeError has RecursionError among it.
-        raise ValueError(f"{source} holds a network that cannot be built ({_reason(error)}); {ADVICE}") from error
+        raise ValueError(f"{source} holds a network that cannot be built ({first_line(error)}); {ADVICE}") from error
 
 
 def _input(values: list[Any], source: str) -> Input:
     if not all(type(value) is int and 0 < value < 2**16 for value in values):
         raise ValueError(f"{source}: the numbers of classes, pixels and channels must be positive, not {values}")
     return Input(*values)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says, or its type."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def model_parts(config: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -145,7 +141,7 @@ def read_checkpoint(path: Path, advice: str) -> dict[str, Any]:
             raise BadZipFile(f"{damaged} in it is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # one of a dozen types, and none of their messages names the file
-        raise ValueError(f"cannot read {path} ({_reason(error)}); {advice}") from error
+        raise ValueError(f"cannot read {path} ({first_line(error)}); {advice}") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("layout") != LAYOUT:
         raise ValueError(f"{path} was not written by this version of the code; {advice}")
     weights = checkpoint.get("state_dict")

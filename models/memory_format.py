@@ -1,7 +1,7 @@
 """The order of a network's weights in memory."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def channels_last(net: nn.Module) -> nn.Module:
@@ -13,3 +13,8 @@ def channels_last(net: nn.Module) -> nn.Module:
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return net
+
+
+def plain_copy(tensor: Tensor) -> Tensor:
+    """`tensor` in the usual order, on its own: files take neither channels-last weights nor views."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)

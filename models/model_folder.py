@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
+from .memory_format import plain_copy
 from .run_directory import WEIGHTS, write_whole
 
 MODEL = "model"  # the folder in a run's directory
@@ -28,10 +28,7 @@ def write_model(
     fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # In the usual order and each on its own: safetensors takes neither channels-last weights nor shared memory.
-    whole = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
-    }
+    whole = {name: plain_copy(tensor.cpu()) for name, tensor in weights.items()}
     description = {
         "layout": LAYOUT,
         "model": config["model"],

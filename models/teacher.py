@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import nn
 
+from .errors import first_line
 from .load import INPUT, LoadedRun, load_run
 from .meta import run_on_meta
 
@@ -63,19 +64,15 @@ def _from_timm(name: str) -> nn.Module:
             return timm.create_model(name, pretrained=True).eval()
     except OSError as error:
         raise OSError(
-            f"teacher={name}: its weights cannot be had ({_reason(error)}); connect this machine to the hub of timm, "
-            "or copy them into its cache (HF_HOME)"
+            f"teacher={name}: its weights cannot be had ({first_line(error).rstrip('.')}); connect this machine "
+            "to the hub of timm, or copy them into its cache (HF_HOME)"
         ) from error
     except Exception as error:  # of any type: timm, its libraries, and what a folder's files make of them
         raise ValueError(
-            f"teacher={name}: there is no such folder, and timm gives no such trained network ({_reason(error)}); give "
-            "the directory of a run, e.g. runs/<name>, or one of timm.list_pretrained(), e.g. resnet18.a1_in1k"
+            f"teacher={name}: there is no such folder, and timm gives no such trained network "
+            f"({first_line(error).rstrip('.')}); give the directory of a run, e.g. runs/<name>, "
+            "or one of timm.list_pretrained(), e.g. resnet18.a1_in1k"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what an error says."""
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _images_of_timm(net: nn.Module) -> dict[str, Any]:
@@ -91,8 +88,8 @@ def _require_size(source: str, net: nn.Module, channels: int, size: int) -> None
         run_on_meta(net, (1, channels, size, size))
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
-            f"teacher={source} takes no images of data.input_size={size} ({_reason(error)}); choose its size, or a "
-            "teacher that takes this one"
+            f"teacher={source} takes no images of data.input_size={size} ({first_line(error).rstrip('.')}); "
+            "choose its size, or a teacher that takes this one"
         ) from error
 
 

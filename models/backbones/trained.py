@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from ..errors import first_line
+
 log = logging.getLogger(__name__)
 
 
@@ -22,7 +24,7 @@ def give_weights(net: nn.Module, source: str, load: Callable[[], nn.Module]) -> 
         with torch.random.fork_rng([]):  # the weights at the start are random, and replaced
             theirs = load().state_dict()
     except Exception as error:  # of a dozen types: the libraries', those of what they load with, and of the network
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        reason = first_line(error).rstrip(".")
         raise OSError(
             f"pretrained=true: the weights of {source} cannot be had ({reason}); connect this machine to the internet, "
             "or copy them into the library's cache (HF_HOME, TORCH_HOME)"

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..errors import first_line
 from ..layers import gated_layers
 from ..layers.subdivided import Subdivided
+from ..memory_format import plain_copy
 from .kernels.fused_gated_conv import FusedGatedConv
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ def dense(net: nn.Module) -> nn.Module:
     """
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for tensor in (*net.parameters(), *net.buffers()):
-        tensor.data = _plain(tensor)
+        tensor.data = plain_copy(tensor)
     skipping = [module for module in net.modules() if isinstance(module, FusedGatedConv)]
     for module in skipping:
         module.skips = False
@@ -66,8 +68,7 @@ def exported(net: nn.Module, image: tuple[int, int, int]) -> ExportedProgram:
         with torch.no_grad():
             return torch.export.export(dense(net), (torch.zeros(2, *image),), dynamic_shapes=({0: batch},))
     except Exception as error:  # whatever the network's own code makes of symbolic shapes
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"torch.export cannot record {type(net).__name__} ({reason})") from error
+        raise ValueError(f"torch.export cannot record {type(net).__name__} ({first_line(error)})") from error
 
 
 def torch_export(program: ExportedProgram, metadata: Metadata) -> tuple[bytes, Run]:
@@ -115,12 +116,7 @@ def onnx(program: ExportedProgram, metadata: Metadata, *, threads: int) -> tuple
 
 def weights(net: nn.Module, metadata: Metadata) -> bytes:
     """The content of a safetensors file with the weights and buffers of `net`, as built or deployed, by their names."""
-    return safetensors.torch.save({name: _plain(t) for name, t in net.state_dict().items()}, _texts(metadata))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """`tensor` in the usual order, on its own: files take neither channels-last weights, as `deploy` has, nor views."""
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
+    return safetensors.torch.save({name: plain_copy(t) for name, t in net.state_dict().items()}, _texts(metadata))
 
 
 def _texts(metadata: Metadata) -> dict[str, str]:

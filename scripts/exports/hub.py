@@ -10,6 +10,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from models import registry
+from models.errors import first_line
 from models.load import LoadedRun
 from models.preprocessing import Preprocessing
 from models.timm_network import TimmNetwork
@@ -60,8 +61,9 @@ def push(folder: Path, repo: str) -> str:
             commit_message="A network with cheap convolutions",
         )
     except Exception as error:  # of several libraries' own types
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise OSError(f"push={repo}: {reason}; {folder} is written, the same command uploads it later") from error
+        raise OSError(
+            f"push={repo}: {first_line(error)}; {folder} is written, the same command uploads it later"
+        ) from error
     return str(url)
 
 

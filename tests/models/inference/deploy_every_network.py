@@ -55,14 +55,20 @@ def network(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
     return net, (3, 299 if model == "inception_v3" else 224, 299 if model == "inception_v3" else 224)
 
 
-def row(name: str) -> dict[str, Any]:
+def randomised(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """As `network`, with random statistics, the same each time, and without weights that are all zero."""
     torch.manual_seed(0)
-    start = perf_counter()
     net, shape = network(name)
     randomise(net)
     for parameter in net.parameters():  # of a head that starts at zero every output would be zero
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
+    return net, shape
+
+
+def row(name: str) -> dict[str, Any]:
+    start = perf_counter()
+    net, shape = randomised(name)
     net, images = net.double().eval(), torch.randn(1, *shape, dtype=torch.double)
     found: dict[str, Any] = {"name": name, "convs": sum(isinstance(m, nn.Conv2d) for m in net.modules())}
     try:

@@ -20,18 +20,12 @@ import torch
 
 from conf import schema
 from models.inference import export
-from tests.models.inference.deploy_every_network import names, network
-from tests.models.inference.deployed import randomise
+from tests.models.inference.deploy_every_network import names, randomised
 
 
 def row(name: str) -> dict[str, Any]:
-    torch.manual_seed(0)
     start = perf_counter()
-    net, shape = network(name)
-    randomise(net)
-    for parameter in net.parameters():  # of a head that starts at zero every output would be zero
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
+    net, shape = randomised(name)
     try:
         content, run = export.onnx(export.exported(net.eval(), shape), {}, threads=1)
     except ValueError as refusal:
