@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
@@ -36,7 +37,9 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     Raises ValueError where that is so of the network itself.
     """
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not count the writes to them
-        deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
+        net = channels_last(_copy(net).eval().requires_grad_(False))
+        _split_activations(net)
+        deployed = record(net)
         _drop_identities(deployed)
         _fuse_all(deployed)
     deployed.delete_all_unused_submodules()
@@ -49,6 +52,16 @@ def _copy(net: nn.Module) -> nn.Module:
     """A deep copy, also of weights that are computed from others, as weight normalisation and pruning leave them."""
     computed = (value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor))
     return copy.deepcopy(net, {id(value): value.detach().clone() for value in computed if not value.is_leaf})
+
+
+def _split_activations(net: nn.Module) -> None:
+    """timm's BatchNorm with an activation inside, as the two modules that it stands for."""
+    for name, module in list(net.named_modules()):
+        if name and type(module) is BatchNormAct2d and not has_hooks(module):
+            norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine).eval()
+            for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(norm, part, getattr(module, part))
+            net.set_submodule(name, nn.Sequential(norm, module.drop, module.act))
 
 
 def _drop_identities(net: fx.GraphModule) -> None:
