@@ -14,14 +14,12 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..layers.lccl import LCCL
 from ..memory_format import channels_last
+from .calls import NORMS, arguments, is_relu, kind
 from .folding import Add, Affine, affine_of, fused
-from .memory import Memory, arguments, kind
+from .memory import Memory
 from .recording import has_hooks, inplace, record
 
 ADDITIONS = {operator.add, torch.add, "add", "add_"}
-NORMS = {nn.BatchNorm2d, nn.SyncBatchNorm}
-RELUS = {nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"}
-CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_"}
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -56,12 +54,13 @@ def _copy(net: nn.Module) -> nn.Module:
 
 def _split_activations(net: nn.Module) -> None:
     """timm's BatchNorm with an activation inside, as the two modules that it stands for."""
+    module: Any
     for name, module in list(net.named_modules()):
         if name and type(module) is BatchNormAct2d and not has_hooks(module):
             norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine).eval()
             for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
                 setattr(norm, part, getattr(module, part))
-            net.set_submodule(name, nn.Sequential(norm, module.drop, module.act))
+            net.set_submodule(name, nn.Sequential(norm, *module.children()))  # what drops, and the activation
 
 
 def _drop_identities(net: fx.GraphModule) -> None:
@@ -135,7 +134,7 @@ class _Chain:
         if (call := self._next()) is not None and (other := self._added(call)) is not None:
             self.calls.append(call)
             self.reads.append((other, call))
-        self.relu = (call := self._next()) is not None and self._is_relu(call)
+        self.relu = (call := self._next()) is not None and is_relu(self.net, call)
         if call is not None and self.relu:
             self.calls.append(call)
 
@@ -172,14 +171,3 @@ class _Chain:
         if first is self.calls[-1]:
             return second if isinstance(second, fx.Node) else None
         return first if isinstance(first, fx.Node) and called != "add_" else None
-
-    def _is_relu(self, call: fx.Node) -> bool:
-        called = kind(self.net, call)
-        if call.args[:1] != (self.calls[-1],):
-            return False
-        return called in RELUS or (called in CLAMPS and _bounds(*call.args[1:], **call.kwargs) == (0, None))
-
-
-def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
-    """The limits given to torch.clamp or torch.clamp_min, after its first argument."""
-    return min, max

@@ -4,7 +4,6 @@ What is not known to be otherwise counts as the worst: a call returns memory of 
 code writes to all of them.
 """
 
-import inspect
 import operator
 from typing import Any
 
@@ -12,29 +11,11 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from ..layers.lccl import LCCL
-from .recording import has_hooks, inplace
+from .calls import arguments, kind
+from .recording import inplace
 
 # Modules and functions that return memory of their own, whatever their arguments.
 FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, LCCL, F.batch_norm}
-
-
-def kind(net: fx.GraphModule, node: fx.Node) -> Any:
-    """The class of the module, the function or the name of the method that `node` calls.
-
-    None where it calls nothing, or a module with hooks, which may do anything.
-    """
-    if node.op == "call_module":
-        module = net.get_submodule(str(node.target))
-        return None if has_hooks(module) else type(module)
-    return node.target if node.op in ("call_function", "call_method") else None
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments of `node`, which calls a function written in Python, by name, defaults included."""
-    assert callable(node.target)
-    bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
-    bound.apply_defaults()
-    return bound.arguments
 
 
 class Memory:
