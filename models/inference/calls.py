@@ -33,6 +33,17 @@ def arguments(node: fx.Node) -> dict[str, Any]:
     return bound.arguments
 
 
+def module_of(net: fx.GraphModule, node: fx.Node) -> Any:
+    """The module that `node` calls."""
+    return net.get_submodule(str(node.target))
+
+
+def is_norm(net: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether `node` calls a BatchNorm with statistics of its own."""
+    plain = kind(net, node) in NORMS and len(node.args) == 1 and not node.kwargs
+    return plain and module_of(net, node).running_mean is not None
+
+
 def is_relu(net: fx.GraphModule, node: fx.Node) -> bool:
     """Whether `node` computes the ReLU of its first argument."""
     called = kind(net, node)

@@ -13,11 +13,13 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..layers.lccl import LCCL
+from ..layers.subdivided import Subdivided
 from ..memory_format import channels_last
-from .calls import NORMS, arguments, is_relu, kind
-from .folding import Add, Affine, affine_of, fused
+from .calls import arguments, is_norm, is_relu, kind, module_of
+from .folding import Add, Affine, affine_of, fold_into, fused
 from .memory import Memory
 from .recording import has_hooks, inplace, record
+from .reordering import move_before_rearrangements
 
 ADDITIONS = {operator.add, torch.add, "add", "add_"}
 
@@ -39,6 +41,8 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _split_activations(net)
         deployed = record(net)
         _drop_identities(deployed)
+        move_before_rearrangements(deployed)
+        _fold_norms(deployed)
         _fuse_all(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
@@ -54,13 +58,15 @@ def _copy(net: nn.Module) -> nn.Module:
 
 def _split_activations(net: nn.Module) -> None:
     """timm's BatchNorm with an activation inside, as the two modules that it stands for."""
+    found = {name: module for name, module in net.named_modules() if name and type(module) is BatchNormAct2d}
     module: Any
-    for name, module in list(net.named_modules()):
-        if name and type(module) is BatchNormAct2d and not has_hooks(module):
-            norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine).eval()
-            for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                setattr(norm, part, getattr(module, part))
-            net.set_submodule(name, nn.Sequential(norm, *module.children()))  # what drops, and the activation
+    for name, module in found.items():
+        if has_hooks(module):
+            continue
+        norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine).eval()
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(norm, part, getattr(module, part))
+        net.set_submodule(name, nn.Sequential(norm, *module.children()))  # what drops, and the activation
 
 
 def _drop_identities(net: fx.GraphModule) -> None:
@@ -69,6 +75,20 @@ def _drop_identities(net: fx.GraphModule) -> None:
         is_identity = isinstance(called, type) and issubclass(called, nn.Identity | _DropoutNd)
         if is_identity or (called is F.dropout and not arguments(node)["training"]):
             node.replace_all_uses_with(node.all_input_nodes[0])
+            net.graph.erase_node(node)
+
+
+def _fold_norms(net: fx.GraphModule) -> None:
+    """Into what takes in a BatchNorm and nothing else."""
+    apart = _called_once(net.graph)
+    for node in list(net.graph.nodes):
+        if not is_norm(net, node):
+            continue
+        before = node.all_input_nodes[0]
+        takes_in = kind(net, before) in (Subdivided, nn.ConvTranspose2d) and str(before.target) in apart
+        if takes_in and len(before.users) == 1:
+            fold_into(module_of(net, before), affine_of(module_of(net, node)))
+            node.replace_all_uses_with(before)
             net.graph.erase_node(node)
 
 
@@ -154,10 +174,7 @@ class _Chain:
 
     def _affine(self, call: fx.Node) -> Affine | None:
         """Scale and shift of `call` where it is a BatchNorm with statistics of its own."""
-        if kind(self.net, call) not in NORMS or call.args != (self.calls[-1],):
-            return None
-        norm: Any = self.net.get_submodule(str(call.target))
-        return None if norm.running_mean is None else affine_of(norm)
+        return affine_of(module_of(self.net, call)) if is_norm(self.net, call) else None
 
     def _added(self, call: fx.Node) -> fx.Node | None:
         """The other operand where `call` is an addition, in place only where it writes to the chain's own value."""

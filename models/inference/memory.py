@@ -7,15 +7,19 @@ code writes to all of them.
 import operator
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from .. import layers
 from ..layers.lccl import LCCL
+from ..layers.subdivided import Subdivided
 from .calls import arguments, kind
 from .recording import inplace
 
 # Modules and functions that return memory of their own, whatever their arguments.
-FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, LCCL, F.batch_norm}
+FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, F.batch_norm, torch.relu}
+FRESH |= {LCCL, Subdivided, torch.cat}
 
 
 class Memory:
@@ -62,7 +66,7 @@ class Memory:
                 writes = called.endswith("_")
             case "call_function" if _is_known(called) and "out" not in node.kwargs:
                 writes = _is_inplace(node)
-            case "call_module" if called is LCCL or (called is not None and called.__module__.startswith("torch.nn.")):
+            case "call_module" if called is not None and called.__module__.startswith(("torch.nn.", layers.__name__)):
                 writes = getattr(self.net.get_submodule(str(node.target)), "inplace", False)
             case "call_function" | "call_module":
                 return given
