@@ -36,6 +36,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Time], None]:
 
     def takes(time: Time) -> None:
         def milliseconds(nets: Sequence[nn.Module], shape: Shape) -> list[float]:
+            assert all(parameter.is_cpu for net in nets for parameter in net.parameters())  # where there is something
             return [time(net, shape) for net in nets]
 
         monkeypatch.setattr(time_budget, "milliseconds", milliseconds)
