@@ -47,20 +47,28 @@ def is_norm(net: fx.GraphModule, node: fx.Node) -> bool:
 
 def ceiling_of(net: fx.GraphModule, node: fx.Node) -> float | None:
     """The upper limit where `node` limits its first argument to 0 and that, infinity for a ReLU; None elsewhere."""
-    if is_relu(net, node):
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    called = kind(net, node)
+    if called in RELUS:
         return math.inf
-    if kind(net, node) in (nn.ReLU6, nn.Hardtanh):
-        limits = module_of(net, node)
-        return limits.max_val if limits.min_val == 0 else None
-    return 6.0 if kind(net, node) is F.relu6 else None
+    if called in CLAMPS:
+        low, high = _bounds(*node.args[1:], **node.kwargs)
+    elif called in (F.hardtanh, F.relu6):
+        given = {"min_val": 0, "max_val": 6} | arguments(node)  # relu6 has neither
+        low, high = given["min_val"], given["max_val"]
+    elif called in (nn.ReLU6, nn.Hardtanh):
+        module = module_of(net, node)
+        low, high = module.min_val, module.max_val
+    else:
+        return None
+    high = math.inf if high is None else high
+    return high if low == 0 and isinstance(high, int | float) else None
 
 
 def is_relu(net: fx.GraphModule, node: fx.Node) -> bool:
     """Whether `node` computes the ReLU of its first argument."""
-    called = kind(net, node)
-    if not node.args or not isinstance(node.args[0], fx.Node):
-        return False
-    return called in RELUS or (called in CLAMPS and _bounds(*node.args[1:], **node.kwargs) == (0, None))
+    return ceiling_of(net, node) == math.inf
 
 
 def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
