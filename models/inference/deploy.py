@@ -17,6 +17,7 @@ from ..layers.subdivided import Subdivided
 from ..memory_format import channels_last
 from .calls import arguments, is_norm, is_relu, kind, module_of
 from .folding import Add, Affine, affine_of, fold_into, fused
+from .in_place import activate_in_place
 from .memory import Memory
 from .recording import has_hooks, inplace, record
 from .reordering import move_before_rearrangements
@@ -44,6 +45,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         move_before_rearrangements(deployed)
         _fold_norms(deployed)
         _fuse_all(deployed)
+        activate_in_place(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
     deployed.recompile()

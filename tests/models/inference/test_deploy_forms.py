@@ -16,6 +16,11 @@ from models.layers.lccl import LCCL
 from models.training.penalty import gate_penalty
 from tests.models.inference.deployed import Net, agrees
 
+
+def both_views(y: Tensor) -> tuple[Tensor, Tensor]:
+    return y.mT.mT, y
+
+
 FORMS: dict[str, tuple[bool, Callable[[Net, Tensor], Tensor]]] = {  # whether nothing but FusedConv remains
     "clamp": (True, lambda net, x: net.a(x).clamp(min=0)),
     "torch.clamp": (True, lambda net, x: torch.clamp(net.a(x), 0)),
@@ -49,6 +54,10 @@ FORMS: dict[str, tuple[bool, Callable[[Net, Tensor], Tensor]]] = {  # whether no
     "norm twice": (False, lambda net, x: net.norm_a(net.b(net.norm_a(net.a(x))))),
     "value twice": (False, lambda net, x: net.norm_a(net.a(x)) * net.a.weight.mean()),
     "weight read": (False, lambda net, x: F.conv2d(net.norm_a(net.a(x)), net.a.weight, padding=1)),
+    "norm apart": (False, lambda net, x: F.relu(net.norm_a(x + 1))),
+    "norm apart, read twice": (False, lambda net, x: (lambda y: F.relu(y) + y)(net.norm_a(x + 1))),
+    "norm apart, read by a view": (False, lambda net, x: (lambda y, z: F.relu(y) + z)(*both_views(net.norm_a(x)))),
+    "one activation twice": (False, lambda net, x: (lambda y: net.relu6(y) + net.relu6(net.norm_a(y)))(2 * x)),
     "no batch": (True, lambda net, x: (net.a(x[0]) + x[0]).relu()),
 }
 
