@@ -43,6 +43,10 @@ def written_between(net: Parts, x: Tensor) -> Tensor:
     return net.norm(both) + y.repeat(1, 2, 1, 1)
 
 
+def cat_into(z: Tensor, *parts: Tensor) -> Tensor:
+    return F.relu(torch.cat(parts, 1, out=z)) + z
+
+
 def ghost(net: Parts, x: Tensor) -> Tensor:
     y = net.a(x)
     return F.relu(net.norm(torch.cat((y, net.b(y)), 1)[:, :8]))
@@ -59,6 +63,9 @@ FORMS: dict[str, tuple[int, int, Callable[[Parts, Tensor], Tensor]]] = {
     "cat with a pool": (0, 1, lambda net, x: F.relu(torch.cat((net.pool(x), net.a(x)), 1))),
     "norm of a cat with a pool": (1, 0, lambda net, x: net.norm(torch.cat((net.pool(x), net.a(x)), 1))),
     "cat of one twice": (1, 0, lambda net, x: (lambda y: net.norm(torch.cat((y, y), 1)))(net.a(x))),
+    "cat of one twice, cut": (0, 0, lambda net, x: (lambda y: torch.cat((y, y, y), 1)[:, :4])(net.a(x))),
+    "ReLU of one twice": (0, 0, lambda net, x: (lambda y: F.relu(torch.cat((y, y), 1)))(net.a(x))),
+    "cat into another": (0, 1, lambda net, x: cat_into(x.repeat(1, 2, 1, 1), net.a(x), net.b(x))),
     "cat of rows": (1, 1, lambda net, x: F.relu(net.norm(torch.cat((net.c(x), net.c(x)), 2)))),
     "cat of images": (1, 0, lambda net, x: net.norm(torch.cat((net.c(x), net.c(x))))),
     "cat of chunks": (1, 0, lambda net, x: net.norm(torch.cat(net.c(x).chunk(2, 1), 1))),
