@@ -1,6 +1,7 @@
 """What the calls in a recorded forward pass compute."""
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -42,6 +43,16 @@ def is_norm(net: fx.GraphModule, node: fx.Node) -> bool:
     """Whether `node` calls a BatchNorm with statistics of its own."""
     plain = kind(net, node) in NORMS and len(node.args) == 1 and not node.kwargs
     return plain and module_of(net, node).running_mean is not None
+
+
+def ceiling_of(net: fx.GraphModule, node: fx.Node) -> float | None:
+    """The upper limit where `node` limits its first argument to 0 and that, infinity for a ReLU; None elsewhere."""
+    if is_relu(net, node):
+        return math.inf
+    if kind(net, node) in (nn.ReLU6, nn.Hardtanh):
+        limits = module_of(net, node)
+        return limits.max_val if limits.min_val == 0 else None
+    return 6.0 if kind(net, node) is F.relu6 else None
 
 
 def is_relu(net: fx.GraphModule, node: fx.Node) -> bool:

@@ -8,9 +8,10 @@ from torch import fx, nn
 from .calls import is_relu, kind, module_of
 from .kernels.fused_conv import FusedConv
 from .kernels.fused_gated_conv import FusedGatedConv
+from .kernels.fused_unit import FusedUnit
 from .memory import FRESH
 
-NEW_TENSORS = FRESH | {FusedConv, FusedGatedConv, operator.add, operator.mul, torch.add, torch.mul}
+NEW_TENSORS = FRESH | {FusedConv, FusedGatedConv, FusedUnit, operator.add, operator.mul, torch.add, torch.mul}
 ACTIVATIONS = {nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.SiLU, nn.LeakyReLU, nn.ELU}
 
 

@@ -16,6 +16,7 @@ from models.cost import count
 from models.inference.deploy import deploy
 from models.inference.kernels.fused_conv import FusedConv
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.inference.kernels.fused_unit import FusedUnit
 from models.layers.lccl import LCCL
 from models.scope import spatial
 from tests.models.inference.deployed import agrees, assert_same, live_in, plain
@@ -81,7 +82,9 @@ def test_plain_networks_keep_no_batch_norm_of_their_convolutions(name: str) -> N
     assert nn.BatchNorm2d not in kinds
     assert F.batch_norm not in {node.target for node in deployed.graph.nodes}
     assert nn.Conv2d not in kinds
-    assert kinds.count(FusedConv) == sum(isinstance(module, nn.Conv2d) for module in net.modules())
+    both = [module.depthwise is not None for module in deployed.modules() if isinstance(module, FusedUnit)]
+    convs = sum(isinstance(module, nn.Conv2d) for module in net.modules())
+    assert kinds.count(FusedConv) + len(both) + sum(both) == convs
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
 
 

@@ -85,7 +85,7 @@ FORMS: dict[str, tuple[int, int, Callable[[Parts, Tensor], Tensor]]] = {
     "deconvolution, read": (1, 0, lambda net, x: (lambda y: net.norm(y) + y)(net.up(x))),
     "deconvolution, twice": (1, 0, lambda net, x: net.norm(net.up(x)) + net.up(x)),
     "deconvolution's weight": (1, 0, lambda net, x: net.norm(net.up(x)) + net.up.weight.mean()),
-    "subdivided": (0, 1, lambda net, x: F.relu(net.norm(net.subdivided(x)))),
+    "subdivided": (0, 0, lambda net, x: F.relu(net.norm(net.subdivided(x)))),
     "subdivided with bias": (0, 0, lambda net, x: net.plain_norm(net.subdivided_3x3(x))),
     "shuffled subdivided": (0, 0, lambda net, x: net.norm(net.shuffle(net.subdivided(x)))),
 }
