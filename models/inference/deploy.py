@@ -18,7 +18,7 @@ from .folding import affine_of, fold_into
 from .in_place import activate_in_place
 from .memory import Memory
 from .recording import has_hooks, record
-from .reordering import move_before_rearrangements
+from .reordering import move_before_rearrangements, name_shuffles
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -38,6 +38,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _split_activations(net)
         deployed = record(net)
         _drop_identities(deployed)
+        name_shuffles(deployed)
         move_before_rearrangements(deployed)
         _fold_norms(deployed)
         _fuse_all(deployed)

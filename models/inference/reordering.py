@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torchvision.models.shufflenetv2 import channel_shuffle
 
 from ..layers.lccl import LCCL
 from ..layers.subdivided import Subdivided
 from .calls import is_norm, is_relu, kind, module_of
+
+
+def name_shuffles(net: fx.GraphModule) -> None:
+    """torchvision shuffles two groups by views, which bring the channels of every position apart in memory."""
+    fx.replace_pattern(net, lambda x: channel_shuffle(x, 2), lambda x: F.channel_shuffle(x, 2))
 
 
 def move_before_rearrangements(net: fx.GraphModule) -> None:

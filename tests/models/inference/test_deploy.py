@@ -184,3 +184,16 @@ def test_activations_behind_a_norm_of_their_own_write_in_place() -> None:
 
 def test_an_activation_of_the_input_leaves_it_as_it_is() -> None:
     agrees(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU6()))
+
+
+def test_torchvisions_channel_shuffles_are_called_by_their_name() -> None:
+    net, images = trained_like(
+        partial(library_network, name="shufflenet_v2_x0_5", library="torchvision"), nn.Conv2d, Input(7, 66, 3)
+    )
+    net, images = net.double(), images.double()
+    deployed = deploy(net)
+    with torch.no_grad():
+        assert_same(deployed(images), net(images), rounding=1e-8)
+    called = [node.target for node in deployed.graph.nodes]
+    assert called.count(F.channel_shuffle) == 16
+    assert "transpose" not in called
