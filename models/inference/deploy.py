@@ -28,6 +28,8 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py measures
     where that pays). A layer with a gate for each output (LCCL's `gate_channels="each"`) stays dense, because hardly a
     tile of a matrix product has all its outputs closed. The copy is channels-last and takes no gradients.
+    What stands behind a concatenation or a shuffle of convolutions goes into these where it can (reordering.py), and an
+    activation that is left writes in place (in_place.py).
 
     Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
     stay as they are, convolutions in them too; the log names these (models/inference/recording.py).

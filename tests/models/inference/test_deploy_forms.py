@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 from models.inference.deploy import deploy
 from models.inference.kernels.fused_conv import FusedConv
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.layers.group_equivariant import GroupConv2d
 from models.layers.lccl import LCCL
 from models.training.penalty import gate_penalty
 from tests.models.inference.deployed import Net, agrees
@@ -159,6 +160,12 @@ def test_a_module_that_looks_at_values_is_kept_whole_and_the_rest_fused(caplog) 
     assert isinstance(deployed.get_submodule("a"), FusedConv)
     assert isinstance(deployed.get_submodule("same"), Choosing)
     assert "same stays as it is, its convolutions too: torch.fx cannot record its forward pass (symb" in caplog.text
+
+
+def test_a_layer_that_cannot_be_recorded_is_named(caplog) -> None:
+    caplog.set_level("INFO", "models.inference.recording")
+    agrees(nn.Sequential(GroupConv2d(4, 2, 3, group="p4", lifting=True), nn.ReLU()))
+    assert caplog.text.count("0 stays as it is, its convolutions too: torch.fx cannot record its forward pass (") == 1
 
 
 def test_a_part_of_a_module_that_is_kept_whole_is_not_fused() -> None:
