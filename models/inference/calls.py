@@ -18,12 +18,12 @@ CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp",
 def kind(net: fx.GraphModule, node: fx.Node) -> Any:
     """The class of the module, the function or the name of the method that `node` calls.
 
-    None where it calls nothing, or a module with hooks, which may do anything.
+    None where it calls nothing, or what may write anywhere: a module with hooks, or a function that is given an `out`.
     """
     if node.op == "call_module":
-        module = net.get_submodule(str(node.target))
+        module = module_of(net, node)
         return None if has_hooks(module) else type(module)
-    return node.target if node.op in ("call_function", "call_method") else None
+    return node.target if node.op in ("call_function", "call_method") and "out" not in node.kwargs else None
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
