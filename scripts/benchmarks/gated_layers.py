@@ -53,7 +53,7 @@ def compare(name: str, gated: FusedGatedConv, inputs: tuple[Tensor, ...], gates:
     """The row of one layer: `gated` on its `inputs`, x and perhaps a residual, beside its convolution alone."""
     x = inputs[0]
     bias = gated.conv.bias if gated.shift is None else gated.shift
-    dense = FusedConv(gated.geometry, gated.conv.weight, bias, relu=gated.relu)
+    dense = FusedConv(gated.geometry, gated.conv.weight, bias, ceiling=gated.ceiling)
     closed = (gated.gate(x) == 0).double().mean().item()
     shape = (1, *dense.output_shape(x)[1:])
     conv = dense.macs(tuple(x.shape), shape)

@@ -1,5 +1,6 @@
 """A depthwise convolution and its projection, or a subdivided convolution, of a deployed network, with what follows."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -21,11 +22,18 @@ class Depthwise(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What follows a convolution, once or twice: a scale and a shift (T,), an addition, a ReLU."""
+    """What follows a convolution, once or twice: a scale and a shift (T,), an addition, a clamp to 0 and `ceiling`.
+
+    The ceiling of a ReLU is infinite; without any it is None. Units, gates and additions take no other.
+    """
 
     affine: tuple[Tensor, Tensor] | None
     add: Add | None
-    relu: bool
+    ceiling: float | None
+
+    @property
+    def relu(self) -> bool:
+        return self.ceiling == math.inf
 
 
 class FusedUnit(nn.Module):
@@ -85,7 +93,7 @@ class FusedUnit(nn.Module):
         alone = {"inner_residual": None, "residual": None, "scale": None, "shift": None}
         y = portable(a._replace(**alone, inner_relu=False, relu=False))
         for add, other, relu in zip(self.adds, (a.inner_residual, a.residual), self.relus, strict=True):
-            y = activate(y if add is None or other is None else add(y, other), relu)
+            y = activate(y if add is None or other is None else add(y, other), math.inf if relu else None)
             if a.scale is not None and a.shift is not None:
                 y, a = y * a.scale[:, None, None] + a.shift[:, None, None], a._replace(scale=None, shift=None)
         return y
