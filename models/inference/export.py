@@ -84,8 +84,13 @@ def onnx(program: ExportedProgram, metadata: Metadata, *, threads: int) -> tuple
 
     Raises ValueError where packages are missing, or where the exporter has no translation for an operator.
     """
+    content = onnx_file(program, metadata)
+    return content, onnx_runtime(content, threads)
+
+
+def onnx_file(program: ExportedProgram, metadata: Metadata) -> bytes:
+    """The content of an ONNX file; raises ValueError as `onnx` does."""
     try:
-        import onnxruntime
         import onnxscript  # noqa: F401  (PyTorch's exporter takes it)
     except ImportError as error:
         raise ValueError(ONNX_PACKAGES) from error
@@ -102,16 +107,25 @@ def onnx(program: ExportedProgram, metadata: Metadata, *, threads: int) -> tuple
         raise ValueError(f"PyTorch cannot export this network to ONNX ({error.__cause__ or error})") from error
     assert made is not None
     made.model.metadata_props.update(_texts(metadata))
-    content = made.model_proto.SerializeToString()
+    return made.model_proto.SerializeToString()
+
+
+def onnx_runtime(content: bytes, threads: int) -> Run:
+    """What ONNX Runtime computes on CPU `threads` from an ONNX file of `onnx_file`, for batches of any size."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(ONNX_PACKAGES) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads wait for work only in a call
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         return torch.from_numpy(logits)
 
-    return content, run
+    return run
 
 
 def weights(net: nn.Module, metadata: Metadata) -> bytes:
