@@ -4,20 +4,27 @@ All of them compute in float32, on as many threads as torch.get_num_threads() sa
 """
 
 import copy
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from ..errors import first_line
 from ..memory_format import channels_last
 from . import export
 from .deploy import deploy
 
+EngineName = Literal["eager", "deploy", "compile", "onnxruntime", "openvino"]
+log = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # of the largest output
+ROUNDS = 3
 NO_OPENVINO = "openvino is not installed: pip install openvino"
 
 
@@ -45,9 +52,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Engine:
-    """What makes a function from images (N, C, H, W) to logits of a network, ready for the shape of these images.
+    """`start` makes the function from images (N, C, H, W) to a network's logits, ready for the shape of the given ones.
 
-    It takes images in `memory_format` without copying them.
+    It copies images first that do not lie in `memory_format`.
     """
 
     start: Callable[[Network, Tensor], export.Run]
@@ -60,7 +67,7 @@ def started(name: str, network: Network, images: Tensor) -> export.Run:
     Raises ValueError where it cannot run the network here, and where its output for `images` differs from the
     network's by more than 1e-4 of the largest.
     """
-    given = images.contiguous(memory_format=ENGINES[name].memory_format)
+    given = laid_out(name, images)
     try:
         run = ENGINES[name].start(network, given)
         got = run(given)
@@ -76,6 +83,48 @@ def started(name: str, network: Network, images: Tensor) -> export.Run:
     return run
 
 
+def start_all(names: Iterable[str], network: Network, images: Tensor) -> tuple[dict[str, export.Run], dict[str, str]]:
+    """`started` for each of `names`: the functions of those that can, and the reasons of the others."""
+    runs: dict[str, export.Run] = {}
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            runs[name] = started(name, network, images)
+        except ValueError as reason:
+            reasons[name] = str(reason)
+    return runs, reasons
+
+
+def fastest(network: Network, images: Tensor, names: Iterable[str]) -> tuple[str, export.Run]:
+    """Of the engines `names` the one that computes `network` fastest for `images`, and its function.
+
+    They are timed in turn; the log says what each took. Raises ValueError where none can run the network.
+    """
+    runs, reasons = start_all(names, network, images)
+    if not runs:
+        raise ValueError(f"no engine can run this network: {'; '.join(reasons.values())}")
+    timers = {
+        name: Timer(
+            "run(images)", globals={"run": run, "images": laid_out(name, images)}, num_threads=torch.get_num_threads()
+        )
+        for name, run in runs.items()
+    }
+    rounds = [
+        {name: timer.blocked_autorange(min_run_time=0.1).median for name, timer in timers.items()}
+        for _ in range(ROUNDS)
+    ]
+    seconds = {name: median(found[name] for found in rounds) for name in runs}
+    best = min(seconds, key=seconds.__getitem__)
+    said = [f"{name} {1e3 * found:.3g} ms" for name, found in seconds.items()] + list(reasons.values())
+    log.info(f"{best} is the fastest engine for a batch of {len(images)}: {'; '.join(said)}")
+    return best, runs[best]
+
+
+def laid_out(name: str, images: Tensor) -> Tensor:
+    """`images` in the memory format that the engine `name` takes without a copy."""
+    return images.contiguous(memory_format=ENGINES[name].memory_format)
+
+
 def _eager(network: Network, images: Tensor) -> export.Run:
     return _without_gradients(network.channels_last)
 
@@ -89,13 +138,13 @@ def _compile(network: Network, images: Tensor) -> export.Run:
     from torch._inductor import config as inductor
 
     compiled = torch.compile(network.channels_last, dynamic=False)
-    with torch.no_grad(), inductor.patch(freezing=True):
-        compiled(images)  # compiles
 
     def run(images: Tensor) -> Tensor:
-        with torch.no_grad():  # as it was compiled: in inference mode it would be compiled again
-            return compiled(images)
+        with torch.inference_mode(False), torch.no_grad():  # in another mode it would be compiled again
+            return compiled(images.contiguous(memory_format=torch.channels_last))
 
+    with inductor.patch(freezing=True):
+        run(images)  # compiles
     return run
 
 
@@ -120,18 +169,18 @@ def _openvino(network: Network, images: Tensor) -> export.Run:
         "ENABLE_CPU_PINNING": False,
     }
     compiled = core.compile_model(model, "CPU", how)
-    return lambda images: torch.from_numpy(compiled(images.numpy(), share_inputs=True)[0])
+    return lambda images: torch.from_numpy(compiled(images.contiguous().numpy(), share_inputs=True)[0])
 
 
 def _without_gradients(net: nn.Module) -> export.Run:
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return net(images)
+            return net(images.contiguous(memory_format=torch.channels_last))
 
     return run
 
 
-ENGINES = {
+ENGINES: dict[str, Engine] = {
     "eager": Engine(_eager, torch.channels_last),
     "deploy": Engine(_deploy, torch.channels_last),
     "compile": Engine(_compile, torch.channels_last),

@@ -65,7 +65,7 @@ def exported(net: nn.Module, image: tuple[int, int, int]) -> ExportedProgram:
     """
     batch = Dim("batch", min=1)
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # it records no tensors made in inference mode
             return torch.export.export(dense(net), (torch.zeros(2, *image),), dynamic_shapes=({0: batch},))
     except Exception as error:  # whatever the network's own code makes of symbolic shapes
         raise ValueError(f"torch.export cannot record {type(net).__name__} ({first_line(error)})") from error
@@ -122,7 +122,7 @@ def onnx_runtime(content: bytes, threads: int) -> Run:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        (logits,) = session.run(["logits"], {"images": images.contiguous().numpy()})
         return torch.from_numpy(logits)
 
     return run

@@ -13,8 +13,9 @@ statistics are those of the images, which are noise.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from callbacks.provenance import device_name, git_sha, versions
 from conf.launch import near_matches
 from models.build import build, paper_input
-from models.inference.engines import ENGINES, Network, started
+from models.inference.engines import EngineName, Network, laid_out, start_all
 from models.load import model_parts
 from models.presets import preset, preset_names
 from models.rebuild import made_by
@@ -71,7 +72,7 @@ class Pair:
 def rows(
     *,
     networks: list[str],
-    engines: list[str],
+    engines: list[EngineName],
     batch_sizes: list[int] | None,
     threads: list[int],
     rounds: int,
@@ -80,10 +81,11 @@ def rows(
 ) -> Iterator[Row]:
     """The rows of each network, batch and number of threads as they are measured; the file `out` has them all.
 
-    Raises ValueError where a network is no preset, or an engine is none of ours.
+    Raises ValueError where a network is no preset.
     """
-    _require(networks, preset_names(), "networks")
-    _require(engines, ENGINES, "engines")
+    for name in networks:
+        if name not in preset_names():
+            raise ValueError(f"benchmark.networks=[{name}]: no such preset{near_matches(name, preset_names())}")
     require_rounds(rounds)
     keep_freed_memory()
     measured: list[Row] = []
@@ -96,12 +98,6 @@ def rows(
             if out:
                 _write(Path(out), measured, engines, {"rounds": rounds, "seconds": seconds})
             yield from found
-
-
-def _require(words: list[str], known: Collection[str], key: str) -> None:
-    for word in words:
-        if word not in known:
-            raise ValueError(f"benchmark.{key}=[{word}]: there is none of this name{near_matches(word, known)}")
 
 
 def _usual(size: int) -> list[int]:
@@ -133,20 +129,17 @@ def _parts(name: str) -> dict[str, Any]:
     return model_parts({"model": preset(name)}, name)
 
 
-def compare(pair: Pair, batch_size: int, engines: list[str], rounds: int, seconds: float) -> list[Row]:
+def compare(pair: Pair, batch_size: int, engines: Sequence[str], rounds: int, seconds: float) -> list[Row]:
     """A row for each engine, all of them measured in turn; one that cannot run the network is a row with the reason."""
     if "compile" in engines:
         torch.compiler.reset()  # it compiles no more than eight networks of one class
     sides: dict[Side, Callable[[], Tensor]] = {}
     reasons: dict[Side, str] = {}
-    for who, engine in product(pair.networks, engines):
-        given = pair.images[who][:batch_size].contiguous(memory_format=ENGINES[engine].memory_format)
-        try:
-            run = started(engine, pair.networks[who], given)
-        except ValueError as reason:
-            reasons[who, engine] = str(reason)
-        else:
-            sides[who, engine] = lambda run=run, given=given: run(given)
+    for who, network in pair.networks.items():
+        images = pair.images[who][:batch_size]
+        runs, found = start_all(engines, network, images)
+        sides |= {(who, engine): partial(run, laid_out(engine, images)) for engine, run in runs.items()}
+        reasons |= {(who, engine): reason for engine, reason in found.items()}
     title = f"{pair.name}, batch {batch_size}, {torch.get_num_threads()} threads"
     times = seconds_in_turn(sides, rounds, seconds, title)
     return [_row(pair, batch_size, engine, times, reasons) for engine in engines]
@@ -189,7 +182,7 @@ def _ratio(plain: list[float] | None, own: list[float] | None) -> float | None:
     return median(p / o for p, o in zip(plain, own, strict=True)) if plain and own else None
 
 
-def _write(out: Path, measured: list[Row], engines: list[str], how: dict[str, Any]) -> None:
+def _write(out: Path, measured: list[Row], engines: Sequence[str], how: dict[str, Any]) -> None:
     cpu = {"device": device_name(torch.device("cpu")), "instructions": torch.backends.cpu.get_cpu_capability()}
     installed = versions() | {name: _version(name) for name in engines if name in DISTRIBUTIONS}
     origin = {"machine": cpu, **how, "git_sha": git_sha(), "versions": installed}

@@ -1,14 +1,16 @@
 """Engines: that each computes what the network does, and that one which cannot says why; not how fast they are."""
 
 import importlib.util
+import logging
 import sys
+import time
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.inference import engines
-from models.inference.engines import ENGINES, Engine, Network, started
+from models.inference.engines import ENGINES, Engine, Network, fastest, started
 from models.layers.sic import SIC
 from models.layers.subdivided import Subdivided
 from tests.models.inference.deployed import live_in
@@ -70,3 +72,34 @@ def test_what_an_engine_cannot_run_has_a_reason(network: Network, monkeypatch) -
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ValueError, match="openvino is not installed: pip install openvino"):
         started("openvino", network, IMAGES)
+
+
+def test_the_fastest_engine_is_chosen_of_those_that_can(network: Network, monkeypatch, caplog) -> None:
+    def slow(network: Network, images: Tensor):
+        def run(images: Tensor) -> Tensor:
+            time.sleep(0.02)
+            return network.net(images).detach()
+
+        return run
+
+    def broken(network: Network, images: Tensor):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setitem(engines.ENGINES, "slow", Engine(slow, torch.contiguous_format))
+    monkeypatch.setitem(engines.ENGINES, "broken", Engine(broken, torch.contiguous_format))
+    with caplog.at_level(logging.INFO):
+        name, run = fastest(network, IMAGES, ["slow", "broken", "eager"])
+    assert name == "eager"
+    with torch.no_grad():
+        torch.testing.assert_close(run(IMAGES), network.net(IMAGES))
+    assert "eager is the fastest engine for a batch of 3: slow 2" in caplog.text
+    assert "broken cannot run this network (no kernel)" in caplog.text
+    with pytest.raises(ValueError, match=r"no engine can run this network: broken cannot run this network"):
+        fastest(network, IMAGES, ["broken"])
+
+
+@pytest.mark.parametrize("name", ["deploy", "onnxruntime"])
+def test_engines_start_in_inference_mode_too(name: str) -> None:
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten()).eval()
+        assert started(name, Network(net, (4, 8, 8)), IMAGES)(IMAGES).shape == (3, 144)
