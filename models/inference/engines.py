@@ -103,21 +103,17 @@ def fastest(network: Network, images: Tensor, names: Iterable[str]) -> tuple[str
     runs, reasons = start_all(names, network, images)
     if not runs:
         raise ValueError(f"no engine can run this network: {'; '.join(reasons.values())}")
-    timers = {
-        name: Timer(
-            "run(images)", globals={"run": run, "images": laid_out(name, images)}, num_threads=torch.get_num_threads()
-        )
-        for name, run in runs.items()
-    }
-    rounds = [
-        {name: timer.blocked_autorange(min_run_time=0.1).median for name, timer in timers.items()}
-        for _ in range(ROUNDS)
-    ]
+    rounds = [{name: _seconds(run, laid_out(name, images)) for name, run in runs.items()} for _ in range(ROUNDS)]
     seconds = {name: median(found[name] for found in rounds) for name in runs}
     best = min(seconds, key=seconds.__getitem__)
     said = [f"{name} {1e3 * found:.3g} ms" for name, found in seconds.items()] + list(reasons.values())
     log.info(f"{best} is the fastest engine for a batch of {len(images)}: {'; '.join(said)}")
     return best, runs[best]
+
+
+def _seconds(run: export.Run, images: Tensor) -> float:
+    timer = Timer("run(images)", globals={"run": run, "images": images}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=0.1).median
 
 
 def laid_out(name: str, images: Tensor) -> Tensor:
@@ -135,6 +131,7 @@ def _deploy(network: Network, images: Tensor) -> export.Run:
 
 def _compile(network: Network, images: Tensor) -> export.Run:
     """torch.compile, which may do more with weights that never change: it folds and reorders them ("freezing")."""
+    from torch._dynamo import config as dynamo
     from torch._inductor import config as inductor
 
     compiled = torch.compile(network.channels_last, dynamic=False)
@@ -143,7 +140,9 @@ def _compile(network: Network, images: Tensor) -> export.Run:
         with torch.inference_mode(False), torch.no_grad():  # in another mode it would be compiled again
             return compiled(images.contiguous(memory_format=torch.channels_last))
 
-    with inductor.patch(freezing=True):
+    # Else it leaves the ninth network of a class as it is, and does not say so.
+    limit = dynamo.patch(recompile_limit=256, fail_on_recompile_limit_hit=True)
+    with inductor.patch(freezing=True), limit:
         run(images)  # compiles
     return run
 

@@ -8,8 +8,8 @@ that (`best_plain`): medians of the ratios of each round. `realised` is `over_be
 fewer MACs the network takes. `fastest` marks the engine to choose for the network.
 
 `plain` says what stands beside the network: `conv` is the same network with nothing replaced, as with
-model/layer=conv. Each takes images of the size of its own paper. Networks have random weights, and BatchNorm's
-statistics are those of the images, which are noise.
+model/layer=conv. A preset takes images of the size of its own paper. It has random weights, and BatchNorm's statistics
+are those of the images, which are noise.
 """
 
 import json
@@ -28,9 +28,10 @@ from tqdm import tqdm
 
 from callbacks.provenance import device_name, git_sha, versions
 from conf.launch import near_matches
-from models.build import build, paper_input
+from models.build import Input, build, paper_input
+from models.cost import count
 from models.inference.engines import EngineName, Network, laid_out, start_all
-from models.load import model_parts
+from models.load import load_run, model_parts
 from models.presets import preset, preset_names
 from models.rebuild import made_by
 from models.run_directory import write_whole
@@ -53,7 +54,7 @@ Times = dict[Side, list[float]]  # seconds of a batch in each round
 
 @dataclass(frozen=True)
 class Pair:
-    """A preset's network and what stands beside it under the name `plain`, if anything does.
+    """A network and what stands beside it under the name `plain`, if anything does.
 
     `networks` and the `images` that they see, as many as the largest batch, are "network" and "plain".
     """
@@ -81,11 +82,10 @@ def rows(
 ) -> Iterator[Row]:
     """The rows of each network, batch and number of threads as they are measured; the file `out` has them all.
 
-    Raises ValueError where a network is no preset.
+    Raises ValueError where a network is neither a preset nor a run, or has gates.
     """
     for name in networks:
-        if name not in preset_names():
-            raise ValueError(f"benchmark.networks=[{name}]: no such preset{near_matches(name, preset_names())}")
+        _require_no_gates(name)
     require_rounds(rounds)
     keep_freed_memory()
     measured: list[Row] = []
@@ -100,39 +100,55 @@ def rows(
             yield from found
 
 
+def _require_no_gates(name: str) -> None:
+    """ValueError where `name` is neither a preset nor a folder, and where it has gates."""
+    known = preset_names()
+    if name not in known and not Path(name).is_dir():
+        raise ValueError(f"benchmark.networks=[{name}]: no preset or directory of a run{near_matches(name, known)}")
+    if getattr(made_by(_described(name)[0]["layer"]), "is_gated", False):
+        raise ValueError(f"benchmark.networks=[{name}]: how fast gates are depends on images; take benchmark=gates")
+
+
 def _usual(size: int) -> list[int]:
     return [1, 128] if size <= SMALL else [1, 8]
 
 
 def prepare(name: str, batch_sizes: list[int] | None) -> Pair:
-    """The preset `name` and what is plain beside it, each for the images of its own paper."""
-    sides = {"network": _parts(name)}
-    plain = BESIDE.get(name, None if made_by(sides["network"]["layer"]) is nn.Conv2d else "conv")
+    """The network `name` and what is plain beside it, each for the images of its own paper, or of its run."""
+    parts, given, net = _described(name)
+    plain = BESIDE.get(name, None if made_by(parts["layer"]) is nn.Conv2d else "conv")
+    sides = {"network": (parts, given, net)}
     if plain == "conv":
-        sides["plain"] = {"layer": nn.Conv2d} | {part: sides["network"][part] for part in ("backbone", "scope")}
+        sides["plain"] = ({"layer": nn.Conv2d} | {part: parts[part] for part in ("backbone", "scope")}, given, None)
     elif plain:
-        sides["plain"] = _parts(plain)
+        sides["plain"] = _described(plain)
     networks, images, macs = {}, {}, {}
-    for side, parts in sides.items():
-        given = paper_input(parts["backbone"])
+    for side, (parts, given, net) in sides.items():
         torch.manual_seed(0)
         images[side] = torch.randn(max(batch_sizes or _usual(given.size)), *given.shape)
-        built = build(**parts, input=given)
-        macs[side] = built.cost.macs
-        with torch.no_grad():
-            calibrate(built.net, images[side])
-        networks[side] = Network(built.net, given.shape)
+        networks[side] = Network(net or _untrained(parts, given, images[side]), given.shape)
+        macs[side] = count(networks[side].net, given.shape).macs
     return Pair(name, plain, networks, images, macs["plain"] / macs["network"] if plain else None)
 
 
-def _parts(name: str) -> dict[str, Any]:
-    return model_parts({"model": preset(name)}, name)
+def _described(name: str) -> tuple[dict[str, Any], Input, nn.Module | None]:
+    """The arguments of `build` for a preset or of a run, what it takes, and the network where it is trained."""
+    if name in preset_names():
+        parts = model_parts({"model": preset(name)}, name)
+        return parts, paper_input(parts["backbone"]), None
+    run = load_run(name)
+    return model_parts(run.config, name), run.input, run.net
+
+
+def _untrained(parts: dict[str, Any], given: Input, images: Tensor) -> nn.Module:
+    net = build(**parts, input=given).net
+    with torch.no_grad():
+        calibrate(net, images)
+    return net
 
 
 def compare(pair: Pair, batch_size: int, engines: Sequence[str], rounds: int, seconds: float) -> list[Row]:
     """A row for each engine, all of them measured in turn; one that cannot run the network is a row with the reason."""
-    if "compile" in engines:
-        torch.compiler.reset()  # it compiles no more than eight networks of one class
     sides: dict[Side, Callable[[], Tensor]] = {}
     reasons: dict[Side, str] = {}
     for who, network in pair.networks.items():

@@ -9,10 +9,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from models.build import Input, build
 from models.cost import count
 from models.inference import engines
 from models.inference.engines import Engine, EngineName, Network
-from models.presets import preset_names
+from models.load import model_parts
+from models.model_folder import write_model
+from models.presets import preset, preset_names
 from scripts.benchmarks import networks
 from scripts.benchmarks.networks import Pair, compare, prepare, rows
 from tests.conftest import ROOT
@@ -60,6 +63,7 @@ def test_ratios_are_of_the_same_round_and_against_the_best_plain_engine(monkeypa
     assert [row["fastest"] for row in (eager, openvino)] == [False, True]
 
 
+@pytest.mark.slow
 def test_beside_a_network_stands_its_plain_self_or_one_of_its_accuracy(monkeypatch) -> None:
     monkeypatch.setattr(networks, "calibrate", lambda net, images: None)
     found = prepare("factorized_845m", [1])
@@ -77,13 +81,26 @@ def test_beside_a_network_stands_its_plain_self_or_one_of_its_accuracy(monkeypat
     assert count(plain, (3, 32, 32)) == count(alone.networks["network"].net, (3, 32, 32))
 
 
+def test_a_run_is_measured_as_it_was_trained(tmp_path: Path) -> None:
+    model = preset("resnet20_sic")
+    model["backbone"]["depth"] = 8
+    config = {"model": model, "data": {"num_classes": 10, "input_size": 8, "channels": 1}}
+    net = build(**model_parts(config, "here"), input=Input(10, 8, 1)).net
+    write_model(tmp_path, net.state_dict(), config, {"classes": [*"0123456789"], "preprocessing": None})
+    found = prepare(str(tmp_path), [2])
+    assert (found.plain, found.size) == ("conv", 8)
+    for name, weight in found.networks["network"].net.state_dict().items():
+        assert torch.equal(weight, net.state_dict()[name])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (
             {"networks": ["resnet20_sik"]},
-            r"networks=\[resnet20_sik\]: no such preset; did you mean resnet20_sic",
+            r"networks=\[resnet20_sik\]: no preset or directory of a run; did you mean resnet20_sic",
         ),
+        ({"networks": ["resnet20_lccl"]}, r"networks=\[resnet20_lccl\]: how fast gates are depends on images; take"),
         ({"rounds": 1}, "rounds=1: a spread takes at least 2"),
     ],
 )
