@@ -7,20 +7,21 @@ from collections import Counter
 from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..layers.lccl import LCCL
+from ..layers.subdivided import Subdivided
 from ..memory_format import channels_last
-from .folding import Add, Affine, affine_of, fused
-from .memory import Memory, arguments, kind
+from .calls import arguments, is_norm, is_relu, kind, module_of
+from .folding import Add, Affine, affine_of, fold_into, fused
+from .memory import Memory
 from .recording import has_hooks, inplace, record
+from .reordering import move_before_rearrangements
 
 ADDITIONS = {operator.add, torch.add, "add", "add_"}
-NORMS = {nn.BatchNorm2d, nn.SyncBatchNorm}
-RELUS = {nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"}
-CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_"}
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -36,8 +37,12 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     Raises ValueError where that is so of the network itself. Whether another engine is faster, engines.py measures.
     """
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not count the writes to them
-        deployed = record(channels_last(_copy(net).eval().requires_grad_(False)))
+        net = channels_last(_copy(net).eval().requires_grad_(False))
+        _split_activations(net)
+        deployed = record(net)
         _drop_identities(deployed)
+        move_before_rearrangements(deployed)
+        _fold_norms(deployed)
         _fuse_all(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
@@ -51,12 +56,39 @@ def _copy(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, {id(value): value.detach().clone() for value in computed if not value.is_leaf})
 
 
+def _split_activations(net: nn.Module) -> None:
+    """timm's BatchNorm with an activation inside, as the two modules that it stands for."""
+    found = {name: module for name, module in net.named_modules() if name and type(module) is BatchNormAct2d}
+    module: Any
+    for name, module in found.items():
+        if has_hooks(module):
+            continue
+        norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum, module.affine).eval()
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(norm, part, getattr(module, part))
+        net.set_submodule(name, nn.Sequential(norm, *module.children()))  # what drops, and the activation
+
+
 def _drop_identities(net: fx.GraphModule) -> None:
     for node in list(net.graph.nodes):
         called = kind(net, node)
         is_identity = isinstance(called, type) and issubclass(called, nn.Identity | _DropoutNd)
         if is_identity or (called is F.dropout and not arguments(node)["training"]):
             node.replace_all_uses_with(node.all_input_nodes[0])
+            net.graph.erase_node(node)
+
+
+def _fold_norms(net: fx.GraphModule) -> None:
+    """Into what takes in a BatchNorm and nothing else."""
+    apart = _called_once(net.graph)
+    for node in list(net.graph.nodes):
+        if not is_norm(net, node):
+            continue
+        before = node.all_input_nodes[0]
+        takes_in = kind(net, before) in (Subdivided, nn.ConvTranspose2d) and str(before.target) in apart
+        if takes_in and len(before.users) == 1:
+            fold_into(module_of(net, before), affine_of(module_of(net, node)))
+            node.replace_all_uses_with(before)
             net.graph.erase_node(node)
 
 
@@ -122,7 +154,7 @@ class _Chain:
         if (call := self._next()) is not None and (other := self._added(call)) is not None:
             self.calls.append(call)
             self.reads.append((other, call))
-        self.relu = (call := self._next()) is not None and self._is_relu(call)
+        self.relu = (call := self._next()) is not None and is_relu(self.net, call)
         if call is not None and self.relu:
             self.calls.append(call)
 
@@ -142,10 +174,7 @@ class _Chain:
 
     def _affine(self, call: fx.Node) -> Affine | None:
         """Scale and shift of `call` where it is a BatchNorm with statistics of its own."""
-        if kind(self.net, call) not in NORMS or call.args != (self.calls[-1],):
-            return None
-        norm: Any = self.net.get_submodule(str(call.target))
-        return None if norm.running_mean is None else affine_of(norm)
+        return affine_of(module_of(self.net, call)) if is_norm(self.net, call) else None
 
     def _added(self, call: fx.Node) -> fx.Node | None:
         """The other operand where `call` is an addition, in place only where it writes to the chain's own value."""
@@ -159,14 +188,3 @@ class _Chain:
         if first is self.calls[-1]:
             return second if isinstance(second, fx.Node) else None
         return first if isinstance(first, fx.Node) and called != "add_" else None
-
-    def _is_relu(self, call: fx.Node) -> bool:
-        called = kind(self.net, call)
-        if call.args[:1] != (self.calls[-1],):
-            return False
-        return called in RELUS or (called in CLAMPS and _bounds(*call.args[1:], **call.kwargs) == (0, None))
-
-
-def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
-    """The limits given to torch.clamp or torch.clamp_min, after its first argument."""
-    return min, max

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..geometry import ConvGeometry
 from ..layers.lccl import GAIN, LCCL, Gate
+from ..layers.subdivided import Subdivided
 from .kernels.fused_conv import Add, FusedConv
 from .kernels.fused_gated_conv import FusedGatedConv
 
@@ -28,6 +29,19 @@ def affine_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> Affine:
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale
     return scale, shift if norm.bias is None else shift + norm.bias
+
+
+def fold_into(module: Subdivided | nn.ConvTranspose2d, norm: Affine) -> None:
+    """Let `module` compute `norm` too, behind itself."""
+    scale, shift = norm
+    if isinstance(module, nn.ConvTranspose2d):  # its outputs are the second axis, within each group
+        weight = module.weight.unflatten(0, (module.groups, -1)) * scale.view(module.groups, 1, -1, 1, 1)
+        weight = weight.flatten(0, 1).to(module.weight.dtype)
+    else:
+        weight = _by_output(module.weight, scale)
+    bias = shift if module.bias is None else module.bias * scale + shift
+    module.bias = nn.Parameter(bias.to(module.weight.dtype), requires_grad=False)
+    module.weight = nn.Parameter(weight, requires_grad=False)
 
 
 def _fold(conv: nn.Conv2d, norm: Affine | None) -> tuple[Tensor, Tensor | None]:

@@ -4,37 +4,22 @@ What is not known to be otherwise counts as the worst: a call returns memory of 
 code writes to all of them.
 """
 
-import inspect
 import operator
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from .. import layers
 from ..layers.lccl import LCCL
-from .recording import has_hooks, inplace
+from ..layers.subdivided import Subdivided
+from .calls import arguments, kind
+from .recording import inplace
 
 # Modules and functions that return memory of their own, whatever their arguments.
-FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, LCCL, F.batch_norm}
-
-
-def kind(net: fx.GraphModule, node: fx.Node) -> Any:
-    """The class of the module, the function or the name of the method that `node` calls.
-
-    None where it calls nothing, or a module with hooks, which may do anything.
-    """
-    if node.op == "call_module":
-        module = net.get_submodule(str(node.target))
-        return None if has_hooks(module) else type(module)
-    return node.target if node.op in ("call_function", "call_method") else None
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """The arguments of `node`, which calls a function written in Python, by name, defaults included."""
-    assert callable(node.target)
-    bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
-    bound.apply_defaults()
-    return bound.arguments
+FRESH = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.Linear, F.batch_norm, torch.relu}
+FRESH |= {LCCL, Subdivided, torch.cat}
 
 
 class Memory:
@@ -81,7 +66,7 @@ class Memory:
                 writes = called.endswith("_")
             case "call_function" if _is_known(called) and "out" not in node.kwargs:
                 writes = _is_inplace(node)
-            case "call_module" if called is LCCL or (called is not None and called.__module__.startswith("torch.nn.")):
+            case "call_module" if called is not None and called.__module__.startswith(("torch.nn.", layers.__name__)):
                 writes = getattr(self.net.get_submodule(str(node.target)), "inplace", False)
             case "call_function" | "call_module":
                 return given

@@ -10,7 +10,9 @@ import torch
 from torch import fx, nn
 from torch.fx.proxy import TraceError
 
+from ..errors import first_line
 from ..layers.lccl import LCCL
+from ..layers.subdivided import Subdivided
 from ..training.penalty import GatePenalty
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ class _Recorder(fx.Tracer):
             self.kept[module_qualified_name] = "it has hooks"
             return True
         kept = module_qualified_name in self.kept
-        return kept or type(m) is LCCL or super().is_leaf_module(m, module_qualified_name)
+        return kept or type(m) in (LCCL, Subdivided) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         *_, last = self.graph.nodes
@@ -115,7 +117,7 @@ class _Recorder(fx.Tracer):
                 return result
             reason = "it draws random numbers"
         except Exception as failure:  # see record
-            reason = f"torch.fx cannot record its forward pass ({str(failure).strip().splitlines()[0]})"
+            reason = f"torch.fx cannot record its forward pass ({first_line(failure).partition('. ')[0]})"
         torch.set_rng_state(random)
         self.module_stack = stack
         for module, values in attributes.items():  # they may have kept stand-ins

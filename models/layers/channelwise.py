@@ -100,7 +100,7 @@ class ChannelConv(nn.Module):
         self.conv = nn.Conv1d(1, kernels, length, stride, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
-        positions = x.permute(0, 2, 3, 1).reshape(-1, 1, channels)  # a view where channels come last in memory
+        n, _, height, width = x.shape
+        positions = x.permute(0, 2, 3, 1).flatten(0, 2).unsqueeze(1)  # a view where channels come last in memory
         y = self.conv(F.pad(positions, self.margins))
-        return y.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+        return y.flatten(1).unflatten(0, (n, height, width)).permute(0, 3, 1, 2)

@@ -51,17 +51,17 @@ class SpatialBottleneck(nn.Module):
         (high, wide), (down, across) = rates, g.stride
         window = ((high - 1) * down + 1, (wide - 1) * across + 1)
         step = (high * down, wide * across)
+        self.frame = Frame(g, rates)
         self.down = nn.Conv2d(in_channels, in_channels, window, step, groups=in_channels, bias=False)
         self.project = projection(in_channels, out_channels, 1, groups=groups, bias=bias)
         self.up = nn.ConvTranspose2d(out_channels, out_channels, rates, rates, groups=out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = self.geometry.output_size(*x.shape[2:])
+        height, width = self.geometry.output_size(x.shape[2], x.shape[3])
         return _precise(self.up, self.project(self._narrowed(x)))[:, :, :height, :width]
 
     def _narrowed(self, x: Tensor) -> Tensor:
-        margins = self._margins(x, *self.geometry.output_size(*x.shape[2:]))
-        return _precise(self.down, F.pad(x, margins) if any(margins) else x)
+        return _precise(self.down, self.frame(x))
 
     @torch.no_grad()
     def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -84,12 +84,24 @@ class SpatialBottleneck(nn.Module):
     def fit_to(self, x: Tensor, y: Tensor) -> None:
         fit(self.project, self._narrowed(x), F.avg_pool2d(y, self.rates, ceil_mode=True))
 
-    def _margins(self, x: Tensor, height: int, width: int) -> tuple[int, int, int, int]:
-        """Padding (left, right, top, bottom), negative where it cuts, that puts a window on every r x r outputs."""
+
+class Frame(nn.Module):
+    """Pad x, or cut it, so that a window of `down` stands on every r x r outputs; a module, which deploy keeps whole.
+
+    Its shapes decide what it does, so that torch.fx cannot record it, but can record the convolutions around it.
+    """
+
+    def __init__(self, geometry: ConvGeometry, rates: tuple[int, int]) -> None:
+        super().__init__()
+        self.geometry, self.rates = geometry, rates
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.geometry.output_size(*x.shape[2:])
         left, _, top, _ = self.geometry.centre_margins()
         bottom = self._needed(height, 0) - top - x.shape[2]
         right = self._needed(width, 1) - left - x.shape[3]
-        return left, right, top, bottom
+        margins = (left, right, top, bottom)  # negative where they cut
+        return F.pad(x, margins) if any(margins) else x
 
     def _needed(self, size: int, dim: int) -> int:
         """Input pixels, padding included, from which `down` makes enough positions for `size` outputs."""

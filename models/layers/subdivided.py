@@ -98,7 +98,7 @@ class Subdivided(nn.Module):
         # One batched product over overlapping windows: much faster than a grouped convolution of few channels.
         x = self._windows(x).flatten(0, 2).transpose(0, 1)  # blocks, NHW, inputs
         x = x @ self.weight.view(self.num_blocks, -1, self.weight.shape[1]).transpose(1, 2)
-        x = x.transpose(0, 1).reshape(*size, -1)  # N, H, W, out_channels
+        x = x.transpose(0, 1).reshape(*size, len(self.weight))  # N, H, W, out_channels
         return (x if self.bias is None else x + self.bias).permute(0, 3, 1, 2)
 
     def _seen(self, in_channels: int) -> Tensor:

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.backbones.cifar_resnet import cifar_resnet
 from models.backbones.library import library_network
@@ -78,6 +79,7 @@ def test_plain_networks_keep_no_batch_norm_of_their_convolutions(name: str) -> N
         assert_same(deployed(images), net(images))
     kinds = [type(module) for module in deployed.modules()]
     assert nn.BatchNorm2d not in kinds
+    assert F.batch_norm not in {node.target for node in deployed.graph.nodes}
     assert nn.Conv2d not in kinds
     assert kinds.count(FusedConv) == sum(isinstance(module, nn.Conv2d) for module in net.modules())
     assert not any(parameter.requires_grad for parameter in deployed.parameters())

@@ -108,6 +108,7 @@ def test_saving_copying_and_autocast(make, layer: str) -> None:
     x = torch.randn(2, 16, 9, 9)
     other.load_state_dict(module.state_dict())
     assert torch.equal(module(x), other(x))
+    assert module(x[:0]).shape == module(x)[:0].shape
     assert torch.equal(module(x), copy.deepcopy(module)(x))
     with torch.autocast("cpu", torch.bfloat16):
         assert module(x).isfinite().all()

@@ -73,8 +73,10 @@ def test_refusal_names_the_argument() -> None:
 
 def test_autocast_on_a_cpu_leaves_the_depthwise_parts_in_float32() -> None:
     layer, seen = SpatialBottleneck(4, 6, 3, padding=1, bias=False), {}
-    for name, module in layer.named_children():
-        module.register_forward_hook(lambda module, inputs, out, name=name: seen.update({name: out.dtype}))
+    for name in ("down", "project", "up"):
+        layer.get_submodule(name).register_forward_hook(
+            lambda module, inputs, out, name=name: seen.update({name: out.dtype})
+        )
     with torch.autocast("cpu", torch.bfloat16):
         layer(torch.randn(2, 4, 7, 8)).sum().backward()
     assert seen == {"down": torch.float32, "project": torch.bfloat16, "up": torch.float32}
