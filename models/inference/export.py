@@ -105,7 +105,7 @@ def exported(net: nn.Module, image: tuple[int, int, int]) -> ExportedProgram:
     """
     batch = Dim("batch", min=1)
     try:
-        with torch.inference_mode(False), torch.no_grad():  # it records no tensors made in inference mode
+        with torch.no_grad():
             return torch.export.export(dense(net), (torch.zeros(2, *image),), dynamic_shapes=({0: batch},))
     except Exception as error:  # whatever the network's own code makes of symbolic shapes
         raise ValueError(f"torch.export cannot record {type(net).__name__} ({first_line(error)})") from error

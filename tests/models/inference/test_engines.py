@@ -125,5 +125,5 @@ def test_the_fastest_engine_is_chosen_of_those_that_can(network: Network, monkey
 @pytest.mark.parametrize("name", ["deploy", "onnxruntime"])
 def test_engines_start_in_inference_mode_too(name: str) -> None:
     with torch.inference_mode():
-        net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten()).eval()
+        net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()).eval()
         assert started(name, Network(net, (4, 8, 8)))(IMAGES).shape == (3, 144)

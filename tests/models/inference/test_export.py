@@ -100,6 +100,7 @@ def test_subdivided_layers_become_convolutions(caplog) -> None:
 def test_a_wide_subdivided_layer_becomes_a_convolution_for_each_block(channels, choices, convolutions: int) -> None:
     layer, images = Subdivided(*channels, 3, 2, 1, **choices), torch.randn(2, channels[0], 5, 5)
     made = export.dense(nn.Sequential(layer))
+    assert isinstance(made.get_submodule("0"), nn.Conv2d) == (convolutions == 1)
     assert sum(isinstance(module, nn.Conv2d) for module in made.modules()) == convolutions
     assert not any(isinstance(module, Subdivided) for module in made.modules())
     assert_equal(made(images), layer(images))

@@ -1,6 +1,7 @@
 """benchmark=networks: its arithmetic, and that its rows are true of what was run; not what they say of speed."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from models.model_folder import write_model
 from models.presets import preset, preset_names
 from scripts.benchmarks import networks
 from scripts.benchmarks.networks import Pair, compare, prepare, rows
+from scripts.benchmarks.side_by_side import seconds_in_turn
 from tests.conftest import ROOT
 
 CHOICES = {"batch_sizes": [2], "threads": [1], "rounds": 2, "seconds": 0.0, "out": None}
@@ -61,6 +63,13 @@ def test_ratios_are_of_the_same_round_and_against_the_best_plain_engine(monkeypa
     assert eager["realised"] == 0.25
     assert [row["best_plain"] for row in (eager, openvino)] == ["openvino", "openvino"]
     assert [row["fastest"] for row in (eager, openvino)] == [False, True]
+
+
+def test_sides_take_turns_and_the_first_round_is_left_out() -> None:
+    turns: list[str] = []
+    found = seconds_in_turn({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, 3, 0.0, "sides")
+    assert {side: len(times) for side, times in found.items()} == {"a": 3, "b": 3}
+    assert [side for side, _ in groupby(turns)] == ["a", "b"] * 4
 
 
 @pytest.mark.slow
