@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import operator
 from collections import Counter
 from typing import Any
 
@@ -12,16 +11,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
-from ..layers.lccl import LCCL
-from ..layers.subdivided import Subdivided
 from ..memory_format import channels_last
-from .calls import arguments, is_norm, is_relu, kind, module_of
-from .folding import Add, Affine, affine_of, fold_into, fused
+from .calls import arguments, is_norm, kind, module_of
+from .chains import Chain, can_start
+from .folding import affine_of, fold_into
+from .in_place import activate_in_place
 from .memory import Memory
-from .recording import has_hooks, inplace, record
-from .reordering import move_before_rearrangements
-
-ADDITIONS = {operator.add, torch.add, "add", "add_"}
+from .recording import has_hooks, record
+from .reordering import move_before_rearrangements, name_shuffles
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -31,6 +28,8 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py measures
     where that pays). A layer with a gate for each output (LCCL's `gate_channels="each"`) stays dense, because hardly a
     tile of a matrix product has all its outputs closed. The copy is channels-last and takes no gradients.
+    What stands behind a concatenation or a shuffle of convolutions goes into these where it can (reordering.py), and an
+    activation that is left writes in place (in_place.py).
 
     Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
     stay as they are, convolutions in them too; the log names these (models/inference/recording.py).
@@ -41,9 +40,11 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _split_activations(net)
         deployed = record(net)
         _drop_identities(deployed)
+        name_shuffles(deployed)
         move_before_rearrangements(deployed)
         _fold_norms(deployed)
         _fuse_all(deployed)
+        activate_in_place(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
     deployed.recompile()
@@ -79,13 +80,13 @@ def _drop_identities(net: fx.GraphModule) -> None:
 
 
 def _fold_norms(net: fx.GraphModule) -> None:
-    """Into what takes in a BatchNorm and nothing else."""
+    """Into transposed convolutions, which take in a BatchNorm and nothing else."""
     apart = _called_once(net.graph)
     for node in list(net.graph.nodes):
         if not is_norm(net, node):
             continue
         before = node.all_input_nodes[0]
-        takes_in = kind(net, before) in (Subdivided, nn.ConvTranspose2d) and str(before.target) in apart
+        takes_in = kind(net, before) is nn.ConvTranspose2d and str(before.target) in apart
         if takes_in and len(before.users) == 1:
             fold_into(module_of(net, before), affine_of(module_of(net, node)))
             node.replace_all_uses_with(before)
@@ -93,16 +94,17 @@ def _fold_norms(net: fx.GraphModule) -> None:
 
 
 def _fuse_all(net: fx.GraphModule) -> None:
-    apart, memory = _called_once(net.graph), Memory(net)
+    apart, memory, taken = _called_once(net.graph), Memory(net), set()
     for node in list(net.graph.nodes):
-        if str(node.target) not in apart or not _can_fuse(net, node):
+        if node in taken or str(node.target) not in apart or not can_start(net, node):
             continue
-        chain = _Chain(net, memory, node)
+        chain = Chain(net, memory, node, apart)
         net.set_submodule(str(node.target), chain.module())
         with net.graph.inserting_after(chain.calls[-1]):
             call = net.graph.call_module(str(node.target), tuple(value for value, _ in chain.reads))
         memory.replace(chain.calls[-1], call)
         chain.calls[-1].replace_all_uses_with(call)
+        taken.update(chain.calls)
         for part in reversed(chain.calls):
             net.graph.erase_node(part)
 
@@ -121,70 +123,3 @@ def _called_once(graph: fx.Graph) -> set[str]:
 def _holders(name: str) -> list[str]:
     """The names of the modules that contain `name`: "a" and "a.b" for "a.b.c"."""
     return list(itertools.accumulate(name.split(".")[:-1], "{}.{}".format))
-
-
-def _can_fuse(net: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether `node` calls a convolution that FusedConv can compute, or a gated one that FusedGatedConv can."""
-    if len(node.args) != 1 or node.kwargs:
-        return False
-    if kind(net, node) not in (nn.Conv2d, LCCL):
-        return False
-    module = net.get_submodule(str(node.target))
-    if isinstance(module, LCCL):
-        return module.gate.conv.out_channels == 1 and not any(has_hooks(part) for part in module.modules())
-    assert isinstance(module, nn.Conv2d)
-    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
-
-
-class _Chain:
-    """A convolution, and as many of the BatchNorm, the addition and the ReLU behind it as one module can compute.
-
-    `calls` are their calls; each but the last has the next as its only user, and the module runs in the place of the
-    last. `reads` are the values that they take from elsewhere, each with the call that takes it.
-    """
-
-    def __init__(self, net: fx.GraphModule, memory: Memory, conv: fx.Node) -> None:
-        self.net, self.memory = net, memory
-        self.calls, self.reads = [conv], [(conv.all_input_nodes[0], conv)]
-        self.norm: Affine | None = None
-        self.add: Add = operator.add
-        if (call := self._next()) is not None and (norm := self._affine(call)) is not None:
-            self.norm = norm
-            self.calls.append(call)
-        if (call := self._next()) is not None and (other := self._added(call)) is not None:
-            self.calls.append(call)
-            self.reads.append((other, call))
-        self.relu = (call := self._next()) is not None and is_relu(self.net, call)
-        if call is not None and self.relu:
-            self.calls.append(call)
-
-    def module(self) -> nn.Module:
-        first = self.net.get_submodule(str(self.calls[0].target))
-        assert isinstance(first, nn.Conv2d | LCCL)
-        return fused(first, self.norm, self.add, relu=self.relu)
-
-    def _next(self) -> fx.Node | None:
-        """The only user of the last call; None where it has several or a value in `reads` is written to before."""
-        last = self.calls[-1]
-        if len(last.users) != 1:
-            return None
-        user = next(iter(last.users))
-        kept = all(self.memory.unchanged(value, call, user, but_by=self.calls) for value, call in self.reads)
-        return user if kept else None
-
-    def _affine(self, call: fx.Node) -> Affine | None:
-        """Scale and shift of `call` where it is a BatchNorm with statistics of its own."""
-        return affine_of(module_of(self.net, call)) if is_norm(self.net, call) else None
-
-    def _added(self, call: fx.Node) -> fx.Node | None:
-        """The other operand where `call` is an addition, in place only where it writes to the chain's own value."""
-        called, operands = kind(self.net, call), call.args
-        if called is inplace and operands[0] == "iadd":
-            called, operands = "add_", operands[1:]
-        if called not in ADDITIONS or len(operands) != 2 or call.kwargs or operands[0] is operands[1]:
-            return None
-        first, second = operands
-        self.add = operator.iadd if called == "add_" else operator.add
-        if first is self.calls[-1]:
-            return second if isinstance(second, fx.Node) else None
-        return first if isinstance(first, fx.Node) and called != "add_" else None

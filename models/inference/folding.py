@@ -1,24 +1,58 @@
 """Fold BatchNorm into the convolution before it: one module that computes what several did in evaluation."""
 
 import math
+import operator
 
+import torch
 from torch import Tensor, nn
 
 from ..geometry import ConvGeometry
 from ..layers.lccl import GAIN, LCCL, Gate
 from ..layers.subdivided import Subdivided
-from .kernels.fused_conv import Add, FusedConv
+from .kernels.fused_conv import FusedConv
 from .kernels.fused_gated_conv import FusedGatedConv
+from .kernels.fused_unit import Depthwise, FusedUnit, Step
 
 Affine = tuple[Tensor, Tensor]  # scale and shift of each channel, in double precision
 
 
-def fused(module: nn.Conv2d | LCCL, norm: Affine | None, add: Add, *, relu: bool) -> FusedConv | FusedGatedConv:
-    """One module that computes `module`, then `norm`, then adds its second input, if it is given one, then ReLU."""
+def fused(module: nn.Conv2d | LCCL, then: Step) -> FusedConv | FusedGatedConv:
+    """One module that computes `module`, then what follows it."""
     if isinstance(module, LCCL):
-        return _fused_gated(module, norm, add, relu=relu)
-    weight, bias = _fold(module, norm)
-    return FusedConv(ConvGeometry.of(module), weight, bias, relu=relu, add=add)
+        return _fused_gated(module, then)
+    weight, bias = _fold(module, then.affine)
+    return FusedConv(ConvGeometry.of(module), weight, bias, relu=then.relu, add=then.add or operator.add)
+
+
+def fused_depthwise(conv: nn.Conv2d, norm: Affine | None, ceiling: float | None) -> tuple[ConvGeometry, Depthwise]:
+    """What of a unit stands before its projection."""
+    return ConvGeometry.of(conv), Depthwise(*_fold(conv, norm), ceiling)
+
+
+def fused_unit(
+    before: tuple[ConvGeometry, Depthwise] | None, conv: nn.Conv2d | Subdivided, first: Step, second: Step
+) -> FusedUnit:
+    """One module that computes a depthwise convolution if any, then `conv`, which then is 1x1, then both steps."""
+    own = conv.geometry if isinstance(conv, Subdivided) else ConvGeometry.of(conv)
+    geometry, depthwise = before or (own, None)
+    weight, bias = _fold(conv, first.affine)
+    connections = weight.numel()
+    if isinstance(conv, Subdivided):
+        weight = conv.dense(weight)
+    elif conv.groups > 1:
+        weight = _ungrouped(weight, conv.groups)
+    if second.affine is not None:
+        scale, shift = (vector.to(weight.dtype) for vector in second.affine)
+        second = second._replace(affine=(scale, shift))
+    return FusedUnit(geometry, depthwise, weight, bias, connections, (first, second))
+
+
+def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """(T, C / groups, k, l) -> (T, C, k, l), with zeros where an output is not of an input's group."""
+    wide = weight.new_zeros(groups, len(weight) // groups, groups, *weight.shape[1:])
+    own = torch.arange(groups)
+    wide[own, :, own] = weight.unflatten(0, (groups, -1))
+    return wide.flatten(0, 1).flatten(1, 2)
 
 
 def affine_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> Affine:
@@ -31,20 +65,16 @@ def affine_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> Affine:
     return scale, shift if norm.bias is None else shift + norm.bias
 
 
-def fold_into(module: Subdivided | nn.ConvTranspose2d, norm: Affine) -> None:
+def fold_into(module: nn.ConvTranspose2d, norm: Affine) -> None:
     """Let `module` compute `norm` too, behind itself."""
-    scale, shift = norm
-    if isinstance(module, nn.ConvTranspose2d):  # its outputs are the second axis, within each group
-        weight = module.weight.unflatten(0, (module.groups, -1)) * scale.view(module.groups, 1, -1, 1, 1)
-        weight = weight.flatten(0, 1).to(module.weight.dtype)
-    else:
-        weight = _by_output(module.weight, scale)
+    scale, shift = norm  # the outputs are the second axis, within each group
+    weight = module.weight.unflatten(0, (module.groups, -1)) * scale.view(module.groups, 1, -1, 1, 1)
     bias = shift if module.bias is None else module.bias * scale + shift
     module.bias = nn.Parameter(bias.to(module.weight.dtype), requires_grad=False)
-    module.weight = nn.Parameter(weight, requires_grad=False)
+    module.weight = nn.Parameter(weight.flatten(0, 1).to(module.weight.dtype), requires_grad=False)
 
 
-def _fold(conv: nn.Conv2d, norm: Affine | None) -> tuple[Tensor, Tensor | None]:
+def _fold(conv: nn.Conv2d | Subdivided, norm: Affine | None) -> tuple[Tensor, Tensor | None]:
     """Weight (T, ...) and bias (T,) of one convolution that computes `conv`, then `norm`."""
     if norm is None:
         return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
@@ -57,11 +87,11 @@ def _by_output(weight: Tensor, scale: Tensor) -> Tensor:
     return (weight * scale.view(-1, 1, 1, 1)).to(weight.dtype)
 
 
-def _fused_gated(layer: LCCL, norm: Affine | None, add: Add, *, relu: bool) -> FusedGatedConv:
+def _fused_gated(layer: LCCL, then: Step) -> FusedGatedConv:
     """BatchNorm after the product becomes a scale, which a linear convolution can take in, and a shift."""
     conv, inner, inner_relu = _parts(layer.conv)
     weight, bias = _fold(conv, inner)
-    scale, shift = (None, None) if norm is None else (vector.to(weight.dtype) for vector in norm)
+    scale, shift = (None, None) if then.affine is None else (vector.to(weight.dtype) for vector in then.affine)
     if scale is not None and not inner_relu:
         weight, bias, scale = _by_output(weight, scale), None if bias is None else bias * scale, None
     gate_weight, gate_bias, ceiling = _gate(layer.gate)
@@ -78,8 +108,8 @@ def _fused_gated(layer: LCCL, norm: Affine | None, add: Add, *, relu: bool) -> F
         scale,
         shift,
         inner_relu=inner_relu,
-        relu=relu,
-        add=add,
+        relu=then.relu,
+        add=then.add or operator.add,
     )
 
 

@@ -117,8 +117,12 @@ class Subdivided(nn.Module):
 
     def dense_weight(self) -> Tensor:
         """The filters of the convolution that computes the same: (out_channels, in_channels, k, l), mostly zeros."""
-        zeros = self.weight.new_zeros(len(self.weight), self.geometry.in_channels, *self.geometry.kernel_size)
-        return zeros.scatter(1, self._index(), self.weight)
+        return self.dense(self.weight)
+
+    def dense(self, weight: Tensor) -> Tensor:
+        """`weight`, of the shape of the layer's own, with zeros where there is no connection."""
+        zeros = weight.new_zeros(len(weight), self.geometry.in_channels, *self.geometry.kernel_size)
+        return zeros.scatter(1, self._index(), weight)
 
     def _index(self) -> Tensor:
         """The input channel of each weight."""

@@ -24,7 +24,7 @@ from . import native
 from .arguments import Arguments, schema
 
 _library = torch.library.Library("cheapconv", "DEF")
-_library.define(f"gated_conv2d({schema()}) -> Tensor")
+_library.define(f"gated_conv2d({schema(Arguments)}) -> Tensor")
 
 
 def gated_conv2d(arguments: Arguments) -> Tensor:

@@ -1,6 +1,7 @@
 """Weights in the layout of a kernel, made once and kept as long as the weight they were made of."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -16,7 +17,7 @@ class PackedWeights:
     def __init__(self) -> None:
         self._kept = WeakTensorKeyDictionary()  # weight -> what it was packed for, packed weight
 
-    def of(self, weight: Tensor, layout: tuple, pack: Callable[[], Tensor]) -> Tensor:
+    def of(self, weight: Tensor, layout: tuple, pack: Callable[[], Any]) -> Any:
         """The result of `pack()`, perhaps from an earlier call; it depends on `weight` and `layout` alone."""
         if weight.is_inference():
             return pack()

@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.inference.kernels import compilation, gated_conv, native
-from tests.models.inference.kernels.test_gated_conv import LARGE, check, drawn, make
+from models.inference.kernels import compilation, gated_conv, native, unit_native
+from tests.models.inference.kernels import test_gated_conv, test_unit
+from tests.models.inference.kernels.test_gated_conv import check, make
 
 ROOT = Path(__file__).parents[4]
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 GEOMETRIES = int(os.environ.get("GEOMETRIES", "40"))  # random ones for each way of compiling
+CASES = {native.gated_conv2d: test_gated_conv, unit_native.unit: test_unit}  # a kernel -> the tests of its contract
 
 
 def compiler(folder: Path, *flags: str) -> str:
@@ -50,18 +52,22 @@ def cache(tmp_path: Path, quick: str, monkeypatch) -> Iterator[Path]:
     """An empty folder for compiled files, in a process that has compiled nothing yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CC", quick)
-    native._function.cache_clear()
+    for compiled in (native._function, unit_native._library):
+        compiled.cache_clear()
     yield tmp_path / "cache" / "cheapconv"
-    native._function.cache_clear()
+    for compiled in (native._function, unit_native._library):
+        compiled.cache_clear()
 
 
-def agrees_everywhere(implementation: Callable[..., torch.Tensor]) -> None:
+def agrees_everywhere(kernel: Callable[..., torch.Tensor], under: Callable = lambda kernel: kernel) -> None:
     assert native.function() is not None
+    assert unit_native.library() is not None
+    cases = CASES[kernel]
     for seed in range(GEOMETRIES):
-        a, threads = drawn(seed)
-        check(implementation, a, threads=threads)
-    for sizes in LARGE.values():
-        check(implementation, make(**sizes))
+        a, threads = cases.drawn(seed)
+        cases.check(under(kernel), a, threads=threads)
+    for sizes in cases.LARGE.values():
+        cases.check(under(kernel), cases.make(**sizes))
 
 
 def test_compiles_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
@@ -250,8 +256,9 @@ def test_threads_may_ask_at_once(cache: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernel", CASES)
 @pytest.mark.parametrize("flags", ["-mno-avx512f", "-mno-avx", "-fno-openmp"])
-def test_every_width_of_vector_agrees(flags: str, cache: Path, tmp_path: Path, monkeypatch) -> None:
+def test_every_width_of_vector_agrees(flags: str, kernel, cache: Path, tmp_path: Path, monkeypatch) -> None:
     """8 lanes and 4, as where there is no AVX-512 or no AVX; one thread for want of OpenMP.
 
     What this machine itself has is under test everywhere else.
@@ -259,8 +266,8 @@ def test_every_width_of_vector_agrees(flags: str, cache: Path, tmp_path: Path, m
     if flags.startswith("-mno") and platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("no such flag on this machine")
     monkeypatch.setenv("CC", compiler(tmp_path, flags))
-    agrees_everywhere(native.gated_conv2d)
-    assert calls(tmp_path) == 1  # and not again, without OpenMP
+    agrees_everywhere(kernel)
+    assert calls(tmp_path) == 2  # each of the two files once, and not again without OpenMP
 
 
 @pytest.mark.slow
@@ -272,7 +279,7 @@ def test_reads_and_writes_what_is_its_own(tmp_path: Path) -> None:
     command = compiler(tmp_path, "-fsanitize=address,undefined -fno-sanitize-recover=all -O1")
     preload = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
     here = "from tests.models.inference.kernels import test_compilation, test_native; "
-    here += "test_compilation.agrees_everywhere(test_native.under_every)"
+    here += "[test_compilation.agrees_everywhere(k, test_native.under_every) for k in test_compilation.CASES]"
     finish(start(here, CC=command, XDG_CACHE_HOME=str(tmp_path), **preload))
 
 

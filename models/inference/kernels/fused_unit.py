@@ -1,0 +1,102 @@
+"""A depthwise convolution and its projection, or a subdivided convolution, of a deployed network, with what follows."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...geometry import ConvGeometry
+from ...macs import conv_macs
+from .arguments import UnitArguments
+from .fused_conv import Add, activate
+from .unit import portable, unit
+
+
+class Depthwise(NamedTuple):
+    """What stands before a projection: filters (b C, 1, k, l), a bias (b C,), a clamp to 0 and `ceiling` if any."""
+
+    weight: Tensor
+    bias: Tensor | None
+    ceiling: float | None
+
+
+class Step(NamedTuple):
+    """What follows a convolution, once or twice: a scale and a shift (T,), an addition, a ReLU."""
+
+    affine: tuple[Tensor, Tensor] | None
+    add: Add | None
+    relu: bool
+
+
+class FusedUnit(nn.Module):
+    """The unit that models/inference/kernels/unit.py defines, with the additions that a network makes.
+
+    Shapes: x (N, C, H, W), and for each step that adds one more tensor (N, T, H', W') -> (N, T, H', W'). `weight` is
+    (T, b C, 1, 1) behind a depthwise convolution, else (T, C, k, l), and `geometry` that of the first of the two;
+    `connections` are those of its weights that are not zero by construction. Weight and bias have taken in the scale
+    and the shift of the first step.
+    """
+
+    depthwise: Tensor | None
+    depthwise_bias: Tensor | None
+    weight: Tensor
+    bias: Tensor | None
+    scale: Tensor | None
+    shift: Tensor | None
+
+    def __init__(
+        self,
+        geometry: ConvGeometry,
+        depthwise: Depthwise | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        connections: int,
+        steps: tuple[Step, Step],
+    ) -> None:
+        super().__init__()
+        filters, depthwise_bias, self.ceiling = depthwise or (None, None, None)
+        scale, shift = steps[1].affine or (None, None)
+        given = {"depthwise": filters, "depthwise_bias": depthwise_bias, "weight": weight, "bias": bias}
+        for name, tensor in (given | {"scale": scale, "shift": shift}).items():
+            self.register_parameter(name, None if tensor is None else nn.Parameter(tensor, requires_grad=False))
+        self.adds = [step.add for step in steps]
+        self.relus = [step.relu for step in steps]
+        self.stride, self.padding, self.dilation = (
+            list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
+        )
+        self.connections = connections
+
+    def forward(self, x: Tensor, *added: Tensor) -> Tensor:
+        waiting = list(added)
+        inner, outer = (None if add is None else waiting.pop(0) for add in self.adds)
+        arguments = self._arguments(x, inner, outer)
+        shape = arguments.output_shape if x.dim() == 4 else None
+        if any(tensor is not None and not _joins(tensor, x, shape) for tensor in (inner, outer)):
+            return self._separately(arguments)
+        return portable(arguments) if torch.compiler.is_compiling() else unit(arguments)  # a compiler fuses by itself
+
+    def _arguments(self, x: Tensor, inner: Tensor | None, outer: Tensor | None) -> UnitArguments:
+        tensors = (x, self.depthwise, self.depthwise_bias, self.weight, self.bias, inner, self.scale, self.shift, outer)
+        window = (self.stride, self.padding, self.dilation)
+        return UnitArguments(*tensors, *window, self.ceiling, self.connections, *self.relus)
+
+    def _separately(self, a: UnitArguments) -> Tensor:
+        """With additions of other shapes or types, as the network itself makes them."""
+        alone = {"inner_residual": None, "residual": None, "scale": None, "shift": None}
+        y = portable(a._replace(**alone, inner_relu=False, relu=False))
+        for add, other, relu in zip(self.adds, (a.inner_residual, a.residual), self.relus, strict=True):
+            y = activate(y if add is None or other is None else add(y, other), relu)
+            if a.scale is not None and a.shift is not None:
+                y, a = y * a.scale[:, None, None] + a.shift[:, None, None], a._replace(scale=None, shift=None)
+        return y
+
+    def macs(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+        n, _, *size = output_shape
+        before = () if self.depthwise is None else tuple(self.depthwise.shape)
+        depthwise = conv_macs(before, (n, before[0], *size)) if before else 0
+        return depthwise + output_shape[0] * size[0] * size[1] * self.connections
+
+
+def _joins(other: Tensor, x: Tensor, shape: tuple[int, ...] | None) -> bool:
+    """Whether `other` is a tensor of the shape, type and device of the output for x."""
+    return isinstance(other, Tensor) and other.shape == shape and other.dtype == x.dtype and other.device == x.device

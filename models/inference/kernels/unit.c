@@ -1,0 +1,344 @@
+/* A convolution that sees some of its input channels only, behind a depthwise one or not, in one pass (see unit.py).
+
+   Images are NHWC. Output pixels are taken in blocks, a few columns of a few lines, small enough that what belongs to
+   one stays in cache; the lines of all images follow each other:
+   1. A table gets, for each tap and each pixel of the block, the address of the input that the pixel sees through the
+      tap; outside the image that is a row of zeros.
+   2. With a depthwise convolution, its outputs go into a buffer, STRIP neighbours of a line at a time, and the table then
+      points there, with a single tap. The outputs of `multiplier` filters for each input lie one set behind the other.
+      Some channels of the whole block come before the next ones, so that its three lines or more stay in first cache.
+   3. Each panel of output channels is multiplied with all pixels of the block, MR at a time: their sums stay in
+      registers. A panel has one or two vectors of outputs and a list of runs of input channels, those that any of its
+      outputs sees; its weights are packed as [tap][input of the runs][outputs].
+   4. Bias, residual, ReLU, scale, shift, second residual and second ReLU follow before a sum is stored. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define MR 12
+#elif defined(__AVX__)
+#define LANES 8
+#define MR 6
+#else
+#define LANES 4
+#define MR 6
+#endif
+#define STRIP 4             /* pixels of a row whose depthwise outputs are made together */
+#define BLOCK (4 * MR)      /* the most pixels in a block */
+#define COLUMNS 16          /* the most columns in a block */
+#define GROUP 64            /* channels of the depthwise convolution that are made for the whole block at a time */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* a vec at any address */
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef int64_t i64;
+typedef const float *row;
+
+typedef struct { i64 weight, channel, vectors, first_run, last_run; } Panel; /* weight: offset; last_run: exclusive */
+typedef struct { i64 first, count; } Run;
+
+/* What Python passes; sizes in elements. A pointer that may be absent is NULL. */
+typedef struct {
+    const float *x, *depthwise, *depthwise_bias, *weight, *bias, *inner_residual, *scale, *shift, *residual;
+    float *out;
+    const Panel *panels;
+    const Run *runs;
+    i64 n, c, h, w, t, ho, wo, multiplier, num_panels;
+    i64 kh, kw, sh, sw, ph, pw, dh, dw; /* kernel, stride, padding, dilation */
+    i64 clamps, inner_relu, relu, threads; /* clamps: the depthwise outputs, to 0 and `ceiling` */
+    float ceiling;
+} Unit;
+
+typedef struct { row *table; float *buffer; const float *zeros; i64 pixels[BLOCK]; } Worker; /* pixels: of the output */
+
+INLINE vec load(const float *p) { return *(const memory *)p; }
+
+INLINE void store(float *p, vec v) { *(memory *)p = v; }
+
+/* The first `count` numbers, at most LANES of them, and zeros behind them. */
+INLINE vec load_some(const float *p, i64 count) {
+    vec v = {0};
+    memcpy(&v, p, (count < LANES ? count : LANES) * sizeof(float));
+    return v;
+}
+
+/* Keep v in a register: otherwise each multiply-add that uses it loads it again. */
+INLINE vec hold(vec v) {
+#ifdef __x86_64__
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
+
+INLINE vec relu(vec v) { return (vec)((ivec)v & ~(ivec)(v < 0)); } /* NaN stays NaN, as in torch */
+
+/* ---- where the pixels of a block see the image ---- */
+
+static i64 least(i64 a, i64 b) { return a < b ? a : b; }
+
+/* How many output columns, from 0 on, have their tap s left of the image; `past`: left of the image's end. */
+static i64 columns_before(const Unit *p, i64 s, i64 border) {
+    i64 reach = border + p->pw - s * p->dw;
+    i64 columns = reach <= 0 ? 0 : (reach + p->sw - 1) / p->sw;
+    return least(columns, p->wo);
+}
+
+/* Fill the table for the pixels `column` to `column + count` of one line, at `at` in the block. */
+static void line_of_table(const Unit *p, const Worker *k, i64 image, i64 y, i64 column, i64 count, i64 at) {
+    i64 step = p->sw * p->c;
+    for (i64 r = 0; r < p->kh; r++) {
+        i64 from = y * p->sh - p->ph + r * p->dh;
+        for (i64 s = 0; s < p->kw; s++) {
+            row *to = k->table + (r * p->kw + s) * BLOCK + at;
+            i64 first = columns_before(p, s, 0) - column, last = columns_before(p, s, p->w) - column;
+            first = first < 0 ? 0 : least(first, count), last = last < first ? first : least(last, count);
+            if (from < 0 || from >= p->h) first = last = 0;
+            row x = p->x + ((image * p->h + from) * p->w + column * p->sw - p->pw + s * p->dw) * p->c;
+            for (i64 i = 0; i < first; i++) to[i] = k->zeros;
+            for (i64 i = first; i < last; i++) to[i] = x + i * step;
+            for (i64 i = last; i < count; i++) to[i] = k->zeros;
+        }
+    }
+}
+
+/* ---- depthwise ---- */
+
+/* NaN stays NaN, as in torch. */
+INLINE vec clamp(const Unit *p, vec v) {
+    if (!p->clamps) return v;
+    vec ceiling = (vec){0} + p->ceiling;
+    ivec above = v > ceiling;
+    return (vec)(((ivec)relu(v) & ~above) | ((ivec)ceiling & above));
+}
+
+static float clamp_one(const Unit *p, float f) { return !p->clamps ? f : f < 0 ? 0 : f > p->ceiling ? p->ceiling : f; }
+
+/* Weights are packed as [LANES channels][tap][channel], zeros behind the last channel. */
+INLINE const float *weights(const Unit *p, i64 set, i64 channel) {
+    i64 taps = p->kh * p->kw, groups = (p->c + LANES - 1) / LANES;
+    return p->depthwise + (set * groups + channel / LANES) * taps * LANES;
+}
+
+/* The channels `first` to `last` of STRIP neighbours; all taps of size x size, `stride` columns apart. */
+INLINE void strip(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out, int size, int stride) {
+    const int across = (STRIP - 1) * stride + size;
+    row x[3][(STRIP - 1) * 2 + 3];
+    for (int r = 0; r < size; r++)
+        for (int j = 0; j < across; j++) { /* each column once, through the first tap that sees it */
+            int m = j / stride < STRIP - 1 ? j / stride : STRIP - 1, s = j - m * stride;
+            x[r][j] = table[(r * size + s) * BLOCK + m];
+        }
+    i64 width = p->c * p->multiplier;
+    const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
+    for (i64 i = first; i < last; i += LANES, weight += size * size * LANES) {
+        vec sums[STRIP] = {0};
+        if (bias)
+            for (int m = 0; m < STRIP; m++) sums[m] = load(bias + i);
+        for (int r = 0; r < size; r++) {
+            vec v[(STRIP - 1) * 2 + 3];
+            for (int j = 0; j < across; j++) v[j] = load(x[r][j] + i);
+            for (int s = 0; s < size; s++) {
+                vec w = hold(load(weight + (r * size + s) * LANES));
+                for (int m = 0; m < STRIP; m++) sums[m] += v[m * stride + s] * w;
+            }
+        }
+        for (int m = 0; m < STRIP; m++) store(out + m * width + i, clamp(p, sums[m]));
+    }
+}
+
+/* One pixel, any kernel, any number of channels. */
+static void alone(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out) {
+    i64 taps = p->kh * p->kw, i = first;
+    const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
+    for (; i + LANES <= last; i += LANES, weight += taps * LANES) {
+        vec sum = {0};
+        if (bias) sum = load(bias + i);
+        for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * LANES);
+        store(out + i, clamp(p, sum));
+    }
+    for (i64 at = i; i < last; i++) {
+        float sum = bias ? bias[i] : 0;
+        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i - at];
+        out[i] = clamp_one(p, sum);
+    }
+}
+
+/* The channels `first` to `last` of `count` pixels of one line, at `at` in the block. */
+static void depthwise_line(const Unit *p, const Worker *k, i64 set, i64 first, i64 last, i64 count, i64 at) {
+    i64 width = p->c * p->multiplier, whole = last - (last - first) % LANES;
+    int strips = p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
+    float *out = k->buffer + at * width + set * p->c;
+    const row *table = k->table + at;
+    if (strips)
+        for (i64 m = 0; m < count; m += STRIP) {
+            if (m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
+            if (p->sw == 1) strip(p, table + m, set, first, whole, out + m * width, 3, 1);
+            else strip(p, table + m, set, first, whole, out + m * width, 3, 2);
+        }
+    if (!strips || whole < last)
+        for (i64 m = 0; m < count; m++) alone(p, table + m, set, strips ? whole : first, last, out + m * width);
+}
+
+static void depthwise_block(const Unit *p, const Worker *k, i64 lines, i64 columns) {
+    for (i64 set = 0; set < p->multiplier; set++)
+        for (i64 first = 0; first < p->c; first += GROUP)
+            for (i64 line = 0; line < lines; line++)
+                depthwise_line(p, k, set, first, least(first + GROUP, p->c), columns, line * columns);
+}
+
+/* ---- projection ---- */
+
+/* What follows the sums of `rows` pixels in LANES channels that all exist; at[m]: a pixel's place in the output. */
+INLINE void finish(const Unit *p, vec sums[MR][2], int v, const i64 *at, i64 channel, int rows) {
+    if (p->inner_residual)
+        for (int m = 0; m < rows; m++) sums[m][v] += load(p->inner_residual + at[m] + channel);
+    if (p->inner_relu)
+        for (int m = 0; m < rows; m++) sums[m][v] = relu(sums[m][v]);
+    if (p->scale) {
+        vec scale = load(p->scale + channel), shift = load(p->shift + channel);
+        for (int m = 0; m < rows; m++) sums[m][v] = sums[m][v] * scale + shift;
+    }
+    if (p->residual)
+        for (int m = 0; m < rows; m++) sums[m][v] += load(p->residual + at[m] + channel);
+    if (p->relu)
+        for (int m = 0; m < rows; m++) sums[m][v] = relu(sums[m][v]);
+    for (int m = 0; m < rows; m++) store(p->out + at[m] + channel, sums[m][v]);
+}
+
+/* The same for one pixel and the only, fewer than LANES, channels. */
+static void finish_few(const Unit *p, vec v, i64 at) {
+    for (i64 i = 0; i < p->t; i++) {
+        float f = v[i];
+        if (p->inner_residual) f += p->inner_residual[at + i];
+        if (p->inner_relu && f < 0) f = 0;
+        if (p->scale) f = f * p->scale[i] + p->shift[i];
+        if (p->residual) f += p->residual[at + i];
+        p->out[at + i] = p->relu && f < 0 ? 0 : f;
+    }
+}
+
+/* `rows` pixels, all taps, one panel. */
+INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, const i64 *pixels, int rows,
+                 int vectors) {
+    vec sums[MR][2];
+    i64 channel = panel->channel, t = p->t, at[MR];
+    for (int v = 0; v < vectors; v++) {
+        vec bias = {0};
+        if (p->bias) bias = load_some(p->bias + channel + v * LANES, t);
+        for (int m = 0; m < rows; m++) sums[m][v] = bias;
+    }
+    const float *w = p->weight + panel->weight;
+    for (i64 tap = 0; tap < taps; tap++) {
+        row x[MR];
+        for (int m = 0; m < rows; m++) x[m] = table[tap * BLOCK + m];
+        i64 seen = 0;
+        for (const Run *run = p->runs + panel->first_run; run < p->runs + panel->last_run; run++) {
+            i64 last = run->first + run->count;
+            for (int m = 0; m < rows; m++) x[m] += last - seen;
+            seen = last;
+            for (i64 i = -run->count; i; i++, w += vectors * LANES) { /* up to 0: it takes one register less */
+                vec b[2];
+                for (int v = 0; v < vectors; v++) b[v] = hold(load(w + v * LANES));
+                for (int m = 0; m < rows; m++)
+                    for (int v = 0; v < vectors; v++) sums[m][v] += x[m][i] * b[v];
+            }
+        }
+    }
+    for (int m = 0; m < rows; m++) at[m] = pixels[m] * t;
+    if (t < LANES)
+        for (int m = 0; m < rows; m++) finish_few(p, sums[m][0], at[m]);
+    else
+        for (int v = 0; v < vectors; v++) finish(p, sums, v, at, channel + v * LANES, rows);
+}
+
+static void project(const Unit *p, const Worker *k, i64 taps, i64 count) {
+    for (const Panel *panel = p->panels; panel < p->panels + p->num_panels; panel++)
+        for (i64 m = 0; m < count;) {
+            const row *table = k->table + m;
+            const i64 *pixels = k->pixels + m;
+            if (count - m > MR / 2) {
+                if (panel->vectors == 2) tile(p, panel, table, taps, pixels, MR, 2);
+                else tile(p, panel, table, taps, pixels, MR, 1);
+                m += MR;
+            } else {
+                if (panel->vectors == 2) tile(p, panel, table, taps, pixels, MR / 2, 2);
+                else tile(p, panel, table, taps, pixels, MR / 2, 1);
+                m += MR / 2;
+            }
+        }
+}
+
+/* ---- blocks ---- */
+
+typedef struct { i64 lines, columns; } Size;
+
+static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size size) {
+    i64 count = size.lines * size.columns, taps = p->kh * p->kw, width = p->c * p->multiplier;
+    for (i64 i = 0; i < size.lines; i++) {
+        i64 line = first_line + i;
+        line_of_table(p, k, line / p->ho, line % p->ho, column, size.columns, i * size.columns);
+        for (i64 j = 0; j < size.columns; j++) k->pixels[i * size.columns + j] = line * p->wo + column + j;
+    }
+    if (p->depthwise) {
+        depthwise_block(p, k, size.lines, size.columns);
+        for (i64 i = 0; i < count; i++) k->table[i] = k->buffer + i * width;
+        taps = 1;
+    }
+    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* what is left of the last tile repeats the last pixel */
+        for (i64 tap = 0; tap < taps; tap++) k->table[tap * BLOCK + i] = k->table[tap * BLOCK + count - 1];
+        k->pixels[i] = k->pixels[count - 1];
+    }
+    project(p, k, taps, count);
+}
+
+static i64 parts(i64 size, i64 most) { return (size + most - 1) / most; }
+
+/* Columns and lines that divide the images about equally, and among the threads. */
+static Size block_size(const Unit *p) {
+    i64 columns = parts(p->wo, parts(p->wo, COLUMNS)), lines = p->n * p->ho;
+    i64 most = least(BLOCK / columns, parts(lines, parts(p->threads, parts(p->wo, columns))));
+    return (Size){parts(lines, parts(lines, most)), columns};
+}
+
+/* 0, or 1 where there was no memory. */
+int unit(const Unit *p) {
+    Size size = block_size(p);
+    i64 lines = p->n * p->ho, across = parts(p->wo, size.columns), blocks = parts(lines, size.lines) * across;
+    i64 width = p->c * p->multiplier, failed = 0;
+    float *zeros = calloc(width + LANES, sizeof(float));
+    if (!zeros) return 1;
+#ifdef _OPENMP
+#pragma omp parallel num_threads(p->threads) if (p->threads > 1 && blocks > 1)
+#endif
+    {
+        Worker k = {.table = malloc(p->kh * p->kw * BLOCK * sizeof(row)), .zeros = zeros};
+        /* Whole vectors that do not cross cache lines where the number of channels allows it. */
+        if (p->depthwise && k.table) k.buffer = aligned_alloc(64, (BLOCK * width * sizeof(float) + 63) / 64 * 64);
+        int ready = k.table && (k.buffer || !p->depthwise);
+#ifdef _OPENMP
+#pragma omp for schedule(static)
+#endif
+        for (i64 i = 0; i < blocks; i++) {
+            i64 line = i / across * size.lines, column = i % across * size.columns;
+            Size own = {least(size.lines, lines - line), least(size.columns, p->wo - column)};
+            if (ready) block(p, &k, line, column, own);
+            else
+#ifdef _OPENMP
+#pragma omp atomic write
+#endif
+                failed = 1;
+        }
+        free(k.buffer);
+        free(k.table);
+    }
+    free(zeros);
+    return failed;
+}
+
+int lanes(void) { return LANES; }

@@ -1,0 +1,151 @@
+"""The native CPU kernel of cheapconv::unit: unit.c, compiled on first use (compilation.py) and called through ctypes.
+
+Where that cannot be, the operator runs as plain PyTorch, and one line of the log says why.
+"""
+
+import ctypes
+import functools
+import logging
+import math
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .arguments import UnitArguments
+from .compilation import load
+from .packed import PackedWeights
+
+log = logging.getLogger(__name__)
+SOURCE = Path(__file__).with_name("unit.c")
+POINTERS = (
+    *("x", "depthwise", "depthwise_bias", "weight", "bias", "inner_residual", "scale", "shift", "residual", "out"),
+    *("panels", "runs"),
+)
+SIZES = (
+    *("n", "c", "h", "w", "t", "ho", "wo", "multiplier", "num_panels"),
+    *("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "clamps", "inner_relu", "relu", "threads"),
+)
+NARROW = 1.1  # a panel of one vector takes so much longer for each multiplication, because it shares no loads
+
+
+class _Unit(ctypes.Structure):
+    """The struct of the same name in unit.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in POINTERS),
+        *((name, ctypes.c_int64) for name in SIZES),
+        ("ceiling", ctypes.c_float),
+    )
+
+
+class Packed(NamedTuple):
+    """A weight as unit.c reads it: its panels' weights one behind the other, the panels, their runs of inputs."""
+
+    weight: Tensor
+    panels: Tensor  # (panels, 5): first weight, first output, vectors, first run, run behind the last
+    runs: Tensor  # (runs, 2): first input, how many
+
+
+def can_run(a: UnitArguments) -> bool:
+    """Whether the kernel takes these arguments: float32 on a machine with a compiler."""
+    return all(tensor.dtype == torch.float32 for tensor in a.tensors) and library() is not None
+
+
+def unit(a: UnitArguments) -> Tensor:
+    """The operator of models/inference/kernels/unit.py, for tensors that `can_run` accepts."""
+    out = torch.empty(a.output_shape, dtype=a.x.dtype, device=a.x.device, memory_format=torch.channels_last)
+    if out.numel() == 0:
+        return out
+    x, inner_residual, residual = (
+        None if tensor is None else tensor.contiguous(memory_format=torch.channels_last)
+        for tensor in (a.x, a.inner_residual, a.residual)
+    )
+    assert x is not None
+    multiplier = 1 if a.depthwise is None else len(a.depthwise) // x.shape[1]
+    packed = _packed.of(a.weight, (multiplier,), lambda: pack(a.weight, multiplier))
+    depthwise = depthwise_bias = None
+    if a.depthwise is not None:
+        depthwise = _packed.of(a.depthwise, (multiplier,), functools.partial(_by_set, a.depthwise, multiplier))
+    if a.depthwise_bias is not None:
+        depthwise_bias = a.depthwise_bias.reshape(-1, multiplier).T.contiguous()
+    vectors = [None if vector is None else vector.contiguous() for vector in (a.bias, a.scale, a.shift)]
+    bias, scale, shift = vectors
+    tensors = (x, depthwise, depthwise_bias, packed.weight, bias, inner_residual, scale, shift, residual, out)
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in (*tensors, packed.panels, packed.runs))
+    images = (*x.shape, *out.shape[1:], multiplier, len(packed.panels))  # what follows is in the order of SIZES
+    window = (*a.kernel_size, *a.stride, *a.padding, *a.dilation)
+    flags = (a.depthwise_ceiling is not None, a.inner_relu, a.relu, torch.get_num_threads())
+    run = library()
+    if run.unit(ctypes.byref(_Unit(*pointers, *images, *window, *flags, a.depthwise_ceiling or 0))):
+        raise MemoryError(f"no memory for a convolution of {tuple(x.shape)}")
+    return out
+
+
+_packed = PackedWeights()
+
+
+def _by_set(filters: Tensor, multiplier: int) -> Tensor:
+    """(b C, 1, k, l) -> (b, groups of channels, k l, channels), zeros behind the last channel."""
+    lanes, taps = library().lanes(), math.prod(filters.shape[2:])
+    sets = filters.reshape(-1, multiplier, taps).permute(1, 2, 0)  # b, k l, C
+    sets = F.pad(sets, (0, -sets.shape[2] % lanes))
+    return sets.unflatten(2, (-1, lanes)).transpose(1, 2).contiguous()
+
+
+def pack(weight: Tensor, multiplier: int) -> Packed:
+    """(T, b C, k, l) with zeros where an output does not see an input -> what the kernel multiplies."""
+    lanes = library().lanes()
+    taps = weight.unflatten(1, (-1, multiplier)).transpose(1, 2).flatten(1, 2).flatten(2).permute(2, 1, 0)
+    seen = taps.any(0).T  # T, b C in the kernel's order; `taps` is k l, b C, T
+    panels, runs, weights, at = [], [], [], 0
+    for first, vectors in _panels(seen, lanes):
+        outputs = slice(first, first + vectors * lanes)
+        inputs = seen[outputs].any(0)
+        own = F.pad(taps[:, inputs, outputs], (0, max(0, lanes - len(weight))))
+        found = _runs(inputs)
+        panels.append((at, first, vectors, len(runs), len(runs) + len(found)))
+        runs += found
+        weights.append(own.flatten())
+        at += own.numel()
+    return Packed(torch.cat(weights), torch.tensor(panels), torch.tensor(runs).reshape(-1, 2))
+
+
+def _panels(seen: Tensor, lanes: int) -> list[tuple[int, int]]:
+    """First output and number of vectors, one or two, of each panel; the last one may repeat some outputs."""
+    num, panels, first = len(seen), [], 0
+    while first < num:
+        first = max(0, min(first, num - lanes))
+        own, both = (int(seen[first : first + width].any(0).sum()) for width in (lanes, 2 * lanes))
+        next_ = int(seen[first + lanes : first + 2 * lanes].any(0).sum())
+        wide = first + 2 * lanes <= num and 2 * both <= NARROW * (own + next_)
+        panels.append((first, 2 if wide else 1))
+        first += 2 * lanes if wide else lanes
+    return panels
+
+
+def _runs(inputs: Tensor) -> list[tuple[int, int]]:
+    """First and number of each run of neighbours that are set."""
+    edges = torch.diff(F.pad(inputs.int(), (1, 1))).nonzero().flatten().tolist()
+    return [(first, end - first) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def library() -> Any:
+    """The compiled library, or None where there is none to be had."""
+    with _once:
+        return _library()
+
+
+_once = threading.Lock()
+
+
+@functools.cache
+def _library() -> Any:
+    try:
+        return load(SOURCE)
+    except OSError as failure:
+        log.warning(f"depthwise and subdivided convolutions run as plain PyTorch, slower: {failure}")
+        return None
