@@ -33,7 +33,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
 
     Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
     stay as they are, convolutions in them too; the log names these (models/inference/recording.py).
-    Raises ValueError where that is so of the network itself.
+    Raises ValueError where that is so of the network itself. Whether another engine is faster, engines.py measures.
     """
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode do not count the writes to them
         net = channels_last(_copy(net).eval().requires_grad_(False))
