@@ -20,6 +20,7 @@ from ..errors import first_line
 from ..memory_format import channels_last
 from . import export
 from .deploy import deploy
+from .slices import in_slices
 
 EngineName = Literal["eager", "deploy", "compile", "onnxruntime", "openvino"]
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _eager(network: Network, images: Tensor) -> export.Run:
 
 
 def _deploy(network: Network, images: Tensor) -> export.Run:
-    return _without_gradients(network.deployed)
+    return _without_gradients(in_slices(network.deployed, images))
 
 
 def _compile(network: Network, images: Tensor) -> export.Run:

@@ -78,9 +78,10 @@ class FusedUnit(nn.Module):
         waiting = list(added)
         inner, outer = (None if add is None else waiting.pop(0) for add in self.adds)
         arguments = self._arguments(x, inner, outer)
-        shape = arguments.output_shape if x.dim() == 4 else None
-        if any(tensor is not None and not _joins(tensor, x, shape) for tensor in (inner, outer)):
-            return self._separately(arguments)
+        if added:
+            shape = arguments.output_shape if x.dim() == 4 else None
+            if not all(_joins(tensor, x, shape) for tensor in added):
+                return self._separately(arguments)
         return portable(arguments) if torch.compiler.is_compiling() else unit(arguments)  # a compiler fuses by itself
 
     def _arguments(self, x: Tensor, inner: Tensor | None, outer: Tensor | None) -> UnitArguments:
