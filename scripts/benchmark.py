@@ -42,12 +42,17 @@ def show(rows: Iterable[dict[str, Any]], out: TextIO) -> list[dict[str, Any]]:
         if not widths:
             widths = column_widths([[*row], cells])
             tqdm.write(row_in_columns([*row], widths), out)
+        widths = column_widths([[" " * width for width in widths], cells])  # no narrower than before
         tqdm.write(row_in_columns(cells, widths), out)  # above the progress bar, if there is one
         measured.append(row)
     return measured
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,5 +1,6 @@
 """Which calls of a recorded network one module can compute: a convolution and what follows it."""
 
+import math
 import operator
 
 import torch
@@ -8,7 +9,7 @@ from torch import fx, nn
 from ..geometry import ConvGeometry
 from ..layers.lccl import LCCL
 from ..layers.subdivided import Subdivided
-from .calls import ceiling_of, is_norm, is_relu, kind, module_of
+from .calls import ceiling_of, is_norm, kind, module_of
 from .folding import Affine, affine_of, fused, fused_depthwise, fused_unit
 from .kernels.fused_conv import Add
 from .kernels.fused_unit import Depthwise, Step
@@ -60,10 +61,7 @@ class Chain:
         conv, taken = module_of(self.net, self.calls[0]), list(self.calls)
         if not isinstance(conv, nn.Conv2d) or not 1 < conv.groups == conv.in_channels:
             return None
-        norm = self._norm()
-        ceiling = None if (call := self._next()) is None else ceiling_of(self.net, call)
-        if call is not None and ceiling is not None:
-            self.calls.append(call)
+        norm, ceiling = self._norm(), self._ceiling(any_limit=True)
         if (call := self._next()) is None or not self._projects(call):
             self.calls = taken
             return None
@@ -79,15 +77,23 @@ class Chain:
         return can_start(self.net, call) and g.kernel_size == (1, 1) and g.keeps_size
 
     def _step(self) -> Step:
-        norm, add, relu = self._norm(), None, False
+        norm, add = self._norm(), None
         if (call := self._next()) is not None and (found := self._added(call)) is not None:
             add, other = found
             self.calls.append(call)
             self.reads.append((other, call))
-        if (call := self._next()) is not None and is_relu(self.net, call):
-            relu = True
-            self.calls.append(call)
-        return Step(norm, add, relu)
+        return Step(
+            norm, add, self._ceiling(any_limit=add is None and type(self.conv) is nn.Conv2d and not self._is_unit())
+        )
+
+    def _ceiling(self, *, any_limit: bool) -> float | None:
+        """The upper limit of the next call where it clamps to 0 and that; only a ReLU's, unless `any_limit`."""
+        call = self._next()
+        ceiling = None if call is None else ceiling_of(self.net, call)
+        if call is None or ceiling is None or not (any_limit or ceiling == math.inf):
+            return None
+        self.calls.append(call)
+        return ceiling
 
     def _norm(self) -> Affine | None:
         """Scale and shift of the next call where it is a BatchNorm with statistics of its own."""

@@ -21,7 +21,7 @@ def fused(module: nn.Conv2d | LCCL, then: Step) -> FusedConv | FusedGatedConv:
     if isinstance(module, LCCL):
         return _fused_gated(module, then)
     weight, bias = _fold(module, then.affine)
-    return FusedConv(ConvGeometry.of(module), weight, bias, relu=then.relu, add=then.add or operator.add)
+    return FusedConv(ConvGeometry.of(module), weight, bias, ceiling=then.ceiling, add=then.add or operator.add)
 
 
 def fused_depthwise(conv: nn.Conv2d, norm: Affine | None, ceiling: float | None) -> tuple[ConvGeometry, Depthwise]:

@@ -1,7 +1,7 @@
 """Whole networks for benchmark=gates: gates set to a zero fraction, or as a run trained them."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from conf.targets import require_own_targets
 from models.build import build, paper_input
 from models.cost import count
 from models.inference.deploy import deploy
+from models.inference.engines import Network, fastest, laid_out
 from models.inference.gate_choice import choose_gates
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
 from models.load import load_run, model_parts
@@ -43,7 +44,7 @@ def _preset(name: str) -> dict[str, Any]:
     return instantiate(config, _convert_="all")
 
 
-def set_rows(name: str, zero_fraction: float, repeats: int) -> list[Row]:
+def set_rows(name: str, zero_fraction: float, engines: Sequence[str], repeats: int) -> list[Row]:
     """The preset `name`, untrained, on noise, with gates that each close the share `zero_fraction` of positions."""
     parts = _preset(name)
     network_input = paper_input(parts["backbone"])
@@ -57,10 +58,10 @@ def set_rows(name: str, zero_fraction: float, repeats: int) -> list[Row]:
     calibrate(gated, images)
     skipping = deploy(gated)
     close_gates(skipping, images, zero_fraction)
-    return [_row(name, deploy(plain), skipping, [images], "random", repeats)]
+    return [_row(name, plain, skipping, [images], "random", engines, repeats)]
 
 
-def trained_rows(folder: Path, repeats: int) -> list[Row]:
+def trained_rows(folder: Path, engines: Sequence[str], repeats: int) -> list[Row]:
     """The network of a finished run on its own test images, with the accuracy it had and has when it skips."""
     record = read(folder / RESULT)
     if record is None:
@@ -72,7 +73,7 @@ def trained_rows(folder: Path, repeats: int) -> list[Row]:
     images = [batch for batch, _ in batches]
     calibrate(plain, images[0])
     skipping = deploy(run.net)
-    found = _row(folder.name, deploy(plain), skipping, images, "trained", repeats)
+    found = _row(folder.name, plain, skipping, images, "trained", engines, repeats)
     found |= {"top1": record["top1"], "top1_deployed": _top1(skipping, batches)}
     return [found, *_layer_rows(folder.name, skipping, images[0], repeats)]
 
@@ -91,8 +92,19 @@ def test_batches(config: dict[str, Any], source: str) -> Iterator[tuple[Tensor, 
         yield images.to(memory_format=torch.channels_last), labels
 
 
-def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor], gates: str, repeats: int) -> Row:
-    """Times on the first few of `batches`, zero fractions over all of them."""
+def _row(
+    name: str,
+    plain: nn.Module,
+    skipping: nn.Module,
+    batches: list[Tensor],
+    gates: str,
+    engines: Sequence[str],
+    repeats: int,
+) -> Row:
+    """Times on the first few whole ones of `batches`, zero fractions over all of them.
+
+    The dense side is `plain` in the fastest of `engines`.
+    """
     if not _gated(skipping):
         raise ValueError(f"{name}: no gate of this network can skip; choose a run with model/layer=lccl, shared gates")
     shape = (batches[0].shape[1], batches[0].shape[2], batches[0].shape[3])
@@ -100,14 +112,17 @@ def _row(name: str, dense: nn.Module, skipping: nn.Module, batches: list[Tensor]
     macs = {choice.name: choice.macs for choice in choices}
     fractions = zero_fractions(skipping, batches)
     closed = sum(fractions[name] * macs[name] for name in macs)
-    theoretical = count(dense, shape).macs / (count(skipping, shape).macs - closed)
-    few = batches[:TIMED_BATCHES]
-    times = time_in_turn(lambda: list(map(dense, few)), lambda: list(map(skipping, few)), repeats)
+    theoretical = count(plain, shape).macs / (count(skipping, shape).macs - closed)
+    engine, dense = fastest(Network(plain, shape), batches[0], engines)
+    few = [batch for batch in batches[:TIMED_BATCHES] if len(batch) == len(batches[0])]  # as which `dense` was made
+    given = [laid_out(engine, batch) for batch in few]
+    times = time_in_turn(lambda: list(map(dense, given)), lambda: list(map(skipping, few)), repeats)
     product = copy.deepcopy(skipping)
     for layer in _gated(product).values():
         layer.skips = False
     beside_itself = time_in_turn(lambda: product(batches[0]), lambda: skipping(batches[0]), repeats)
     own = {"layers_skipping": sum(choice.skips for choice in choices), "over_dense_product": beside_itself.ratio}
+    own["dense_engine"] = engine
     fraction = closed / sum(macs.values())
     return row("network", name, list(batches[0].shape), fraction, gates, theoretical, times) | own
 

@@ -1,14 +1,18 @@
-"""Measure two things beside each other, in turn, so that what disturbs the machine disturbs both alike."""
+"""Measure things beside each other, in turn, so that what disturbs the machine disturbs all of them alike."""
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
+from torch.utils.benchmark import Timer
 from tqdm import trange
+
+Side = TypeVar("Side")
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,7 @@ class SideBySide:
     @property
     def spread(self) -> float:
         """The distance between the quartiles of the ratios, as a share of their median; it takes two rounds."""
-        low, _, high = quantiles(self.ratios, n=4, method="inclusive")
-        return (high - low) / self.ratio
+        return spread(self.ratios)
 
     def speeds(self, name: str, peer: str) -> dict[str, Any]:
         """The row `name` of a benchmark whose first side is ours and whose second is `peer`, in images a second."""
@@ -64,6 +67,33 @@ def measure_in_turn(first: Callable[[], float], second: Callable[[], float], rep
 def time_in_turn(first: Callable[[], object], second: Callable[[], object], repeats: int) -> SideBySide:
     """Milliseconds of each side, `repeats` times in turn, after one round to warm up."""
     return SideBySide([(_milliseconds(first), _milliseconds(second)) for _ in range(1 + repeats)][1:])
+
+
+def require_rounds(rounds: int) -> None:
+    """ValueError where `rounds` are too few for a spread."""
+    if rounds < 2:
+        raise ValueError(f"benchmark.rounds={rounds}: a spread takes at least 2; 7 are usual")
+
+
+def seconds_in_turn(
+    sides: Mapping[Side, Callable[[], object]], rounds: int, seconds: float, title: str
+) -> dict[Side, list[float]]:
+    """Seconds a call of each side in each of the `rounds`, after one to warm up, under a progress bar called `title`.
+
+    In a round each side is called for `seconds`, or once where that takes longer, on torch's own number of threads.
+    """
+    measured: dict[Side, list[float]] = {side: [] for side in sides}
+    for _ in trange(1 + rounds, desc=title, unit="round", leave=False, disable=None):
+        for side, run in sides.items():
+            timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+            measured[side].append(timer.blocked_autorange(min_run_time=seconds).median)
+    return {side: found[1:] for side, found in measured.items()}
+
+
+def spread(values: Sequence[float]) -> float:
+    """The distance between the quartiles of two or more values, as a share of their median."""
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return (high - low) / middle
 
 
 def keep_freed_memory() -> None:

@@ -14,13 +14,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
-from tqdm import trange
 
 from callbacks.provenance import device_name, git_sha, versions
 from conf.targets import require_own_targets
@@ -32,7 +30,7 @@ from models.load import INPUT, load_run, model_parts
 from models.memory_format import channels_last
 from models.run_directory import CHECKPOINT, RESULT, read, write_whole
 from scripts.benchmarks.gated_networks import calibrate, test_batches
-from scripts.benchmarks.side_by_side import keep_freed_memory
+from scripts.benchmarks.side_by_side import keep_freed_memory, require_rounds, seconds_in_turn, spread
 from scripts.benchmarks.training_step import training_step
 from sweeps.table import recipe_key
 
@@ -52,11 +50,6 @@ class Network:
     deployed_error: str | None
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def time(self, seconds: float) -> None:
-        for name, run in self.runs.items():
-            timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
-            self.seconds.setdefault(name, []).append(timer.blocked_autorange(min_run_time=seconds).median)
-
     def row(self) -> dict[str, Any]:
         eager, train = self.seconds["eager"], self.seconds["train"]
         deployed = self.seconds.get("deployed")
@@ -65,11 +58,11 @@ class Network:
             "name": self.name,
             "batch_size": self.batch_size,
             "eager_ms": 1e3 * median(eager) / self.batch_size,
-            "eager_spread": _spread(eager),
+            "eager_spread": spread(eager),
             "deployed_ms": 1e3 * median(deployed) / self.batch_size if deployed else None,
-            "deployed_spread": _spread(deployed) if deployed else None,
+            "deployed_spread": spread(deployed) if deployed else None,
             "train_images_per_second": self.batch_size / median(train),
-            "train_spread": _spread(train),
+            "train_spread": spread(train),
             "deployed_error": self.deployed_error,
         }
 
@@ -81,18 +74,15 @@ def rows(*, results: list[str], rounds: int, seconds: float, threads: int) -> It
     takes longer. ValueError where a folder holds no results, and where one names what is not of this code;
     OSError where the test images that a trained gate is to see are not there.
     """
-    if rounds < 2:
-        raise ValueError(f"benchmark.rounds={rounds}: a spread takes at least 2; 7 are usual")
+    require_rounds(rounds)
     torch.set_num_threads(threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for folder in map(Path, results):
         networks = [prepare(directory, device) for directory in recipes(folder)]
-        for number in trange(1 + rounds, desc=str(folder), unit="round", disable=None):
-            for network in networks:
-                network.time(seconds)
-                if number == 0:
-                    network.seconds.clear()
+        sides = {(n, name): run for n, network in enumerate(networks) for name, run in network.runs.items()}
+        for (n, name), found in seconds_in_turn(sides, rounds, seconds, str(folder)).items():
+            networks[n].seconds[name] = found
         measured = [network.row() for network in networks]
         machine = {"device": device_name(device), "threads": threads}
         origin = {"machine": machine, "rounds": rounds, "git_sha": git_sha(), "versions": versions()}
@@ -154,8 +144,3 @@ def _inference(net: nn.Module, images: Tensor) -> Callable[[], object]:
             return net(images)
 
     return run
-
-
-def _spread(seconds: list[float]) -> float:
-    low, _, high = quantiles(seconds, n=4, method="inclusive")
-    return (high - low) / median(seconds)

@@ -112,17 +112,17 @@ class UnitArguments(NamedTuple):
 
     def require_shapes(self) -> None:
         """Raise ValueError where the tensors do not fit each other."""
-        t, c = self.weight.shape[0], self.x.shape[1]
+        t, c, output = self.weight.shape[0], self.x.shape[1], self.output_shape
         maps = c if self.depthwise is None else self.depthwise.shape[0]
         wanted = {
             "depthwise": (maps, 1, *self.kernel_size),
             "depthwise_bias": (maps,),
             "weight": (t, maps, *((1, 1) if self.depthwise is not None else self.kernel_size)),
             "bias": (t,),
-            "inner_residual": self.output_shape,
+            "inner_residual": output,
             "scale": (t,),
             "shift": (t,),
-            "residual": self.output_shape,
+            "residual": output,
         }
         _require(self, wanted)
         if maps % c:

@@ -1,5 +1,6 @@
 """A gated convolution of a deployed network, with what follows it folded in; it skips or it does not."""
 
+import math
 import operator
 
 import torch
@@ -37,13 +38,14 @@ class FusedGatedConv(nn.Module):
         add: Add = operator.add,
     ) -> None:
         super().__init__()
-        self.conv = FusedConv(geometry, weight, bias, relu=inner_relu)
+        self.conv = FusedConv(geometry, weight, bias, ceiling=math.inf if inner_relu else None)
         self.gate_weight = nn.Parameter(gate_weight, requires_grad=False)
         self.gate_bias = nn.Parameter(gate_bias, requires_grad=False)
         self.gate_padding, self.gate_ceiling = list(gate_padding), gate_ceiling
         self.scale = None if scale is None else nn.Parameter(scale, requires_grad=False)
         self.shift = None if shift is None else nn.Parameter(shift, requires_grad=False)
         self.geometry, self.relu, self.add, self.skips = geometry, relu, add, True
+        self.ceiling = math.inf if relu else None
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.skipping(x, residual, self.gate_bias) if self.skips else self.dense(x, residual)
@@ -51,7 +53,7 @@ class FusedGatedConv(nn.Module):
     def skipping(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor) -> Tensor:
         if residual is None or self.conv.joins(residual, x):
             return self._skip(x, residual, gate_bias, relu=self.relu)
-        return activate(self.add(self._skip(x, None, gate_bias, relu=False), residual), self.relu)
+        return activate(self.add(self._skip(x, None, gate_bias, relu=False), residual), self.ceiling)
 
     def _skip(self, x: Tensor, residual: Tensor | None, gate_bias: Tensor, *, relu: bool) -> Tensor:
         return gated_conv2d(self._arguments(x, residual, gate_bias, relu=relu))
@@ -72,7 +74,7 @@ class FusedGatedConv(nn.Module):
             groups=self.geometry.groups,
             gate_padding=self.gate_padding,
             gate_ceiling=self.gate_ceiling,
-            inner_relu=self.conv.relu,
+            inner_relu=self.conv.ceiling is not None,
             relu=relu,
         )
 
@@ -81,7 +83,7 @@ class FusedGatedConv(nn.Module):
         gate = gate if self.scale is None else gate * _by_channel(self.scale)
         y = self.conv(x)
         y = y * gate if self.shift is None else torch.addcmul(_by_channel(self.shift), y, gate)
-        return activate(y if residual is None else self.add(y, residual), self.relu)
+        return activate(y if residual is None else self.add(y, residual), self.ceiling)
 
     def gate(self, x: Tensor) -> Tensor:
         """The gate map (N, 1, H', W')."""

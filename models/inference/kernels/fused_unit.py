@@ -1,5 +1,6 @@
 """A depthwise convolution and its projection, or a subdivided convolution, of a deployed network, with what follows."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -21,11 +22,18 @@ class Depthwise(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What follows a convolution, once or twice: a scale and a shift (T,), an addition, a ReLU."""
+    """What follows a convolution, once or twice: a scale and a shift (T,), an addition, a clamp to 0 and `ceiling`.
+
+    The ceiling of a ReLU is infinite; without any it is None. Units, gates and additions take no other.
+    """
 
     affine: tuple[Tensor, Tensor] | None
     add: Add | None
-    relu: bool
+    ceiling: float | None
+
+    @property
+    def relu(self) -> bool:
+        return self.ceiling == math.inf
 
 
 class FusedUnit(nn.Module):
@@ -70,9 +78,10 @@ class FusedUnit(nn.Module):
         waiting = list(added)
         inner, outer = (None if add is None else waiting.pop(0) for add in self.adds)
         arguments = self._arguments(x, inner, outer)
-        shape = arguments.output_shape if x.dim() == 4 else None
-        if any(tensor is not None and not _joins(tensor, x, shape) for tensor in (inner, outer)):
-            return self._separately(arguments)
+        if added:
+            shape = arguments.output_shape if x.dim() == 4 else None
+            if not all(_joins(tensor, x, shape) for tensor in added):
+                return self._separately(arguments)
         return portable(arguments) if torch.compiler.is_compiling() else unit(arguments)  # a compiler fuses by itself
 
     def _arguments(self, x: Tensor, inner: Tensor | None, outer: Tensor | None) -> UnitArguments:
@@ -85,7 +94,7 @@ class FusedUnit(nn.Module):
         alone = {"inner_residual": None, "residual": None, "scale": None, "shift": None}
         y = portable(a._replace(**alone, inner_relu=False, relu=False))
         for add, other, relu in zip(self.adds, (a.inner_residual, a.residual), self.relus, strict=True):
-            y = activate(y if add is None or other is None else add(y, other), relu)
+            y = activate(y if add is None or other is None else add(y, other), math.inf if relu else None)
             if a.scale is not None and a.shift is not None:
                 y, a = y * a.scale[:, None, None] + a.shift[:, None, None], a._replace(scale=None, shift=None)
         return y

@@ -1,5 +1,6 @@
 """Which calls become one module: units of a depthwise convolution and its projection, and subdivided convolutions."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -59,6 +60,7 @@ def deployed_like(net: nn.Module) -> nn.Module:
         lambda n, x: n.project(F.relu(n.inner(n.depthwise(x)))),
         lambda n, x: n.project(F.relu6(n.inner(n.depthwise(3 * x)))),
         lambda n, x: (x + n.norm(n.project(n.depthwise(x)))).clamp(min=0),
+        lambda n, x: F.hardtanh(x + n.project(F.hardtanh(n.inner(n.depthwise(x)), 0, 2)), 0, math.inf),
         lambda n, x: F.relu(n.last((x + n.norm(n.project(n.depthwise(x)))).clamp(min=0))),
         lambda n, x: F.relu(n.last(F.relu(x + n.project(n.depthwise(x)))) + x),
         lambda n, x: F.relu(n.last(n.project(n.depthwise(x)) + 1.5 * x).add_(x)),
@@ -119,3 +121,17 @@ def test_layers_become_one_module_each(layer) -> None:
 def test_macs_are_those_of_the_network() -> None:
     net, _ = trained_like(partial(cifar_resnet, depth=8), partial(SIC, projection=Subdivided), Input(10, 32, 3))
     assert count(deploy(net), (3, 32, 32)).macs == count(net, (3, 32, 32)).macs
+
+
+@pytest.mark.parametrize("limit", [nn.ReLU6(), nn.Hardtanh(0, 2), nn.ReLU6(inplace=True)])
+def test_a_convolution_takes_in_any_upper_limit(limit: nn.Module) -> None:
+    net = Parts(lambda n, x: n.limit(n.norm(n.project(3 * x))))
+    net.limit = limit
+    deployed = deployed_like(net)
+    assert type(limit) not in {type(module) for module in deployed.modules()}
+    assert not any(limit.__class__.__name__.lower() in str(node.target) for node in deployed.graph.nodes)
+
+
+def test_a_lower_limit_below_zero_stays() -> None:
+    net = Parts(lambda n, x: F.hardtanh(n.norm(n.project(x)), -1, 1))
+    assert F.hardtanh in {node.target for node in deployed_like(net).graph.nodes}

@@ -78,10 +78,32 @@ def test_subdivided_layers_become_convolutions(caplog) -> None:
     net = small(Subdivided)
     with caplog.at_level(logging.INFO):
         made = export.dense(net)
-    assert "6 subdivided convolutions are exported with zeros for the connections they lack" in caplog.text
+    said = (
+        "6 subdivided convolutions are exported as dense ones: 6 with zeros for the connections they lack, 0 block by"
+    )
+    assert said in caplog.text
     assert not any(isinstance(module, Subdivided) for module in made.modules())
     images = torch.randn(2, 1, 8, 8)
     assert_equal(made(images), net(images))
+
+
+@pytest.mark.parametrize(
+    ("channels", "choices", "convolutions"),
+    [
+        ((256, 256), {}, 8),
+        ((256, 512), {"kept": 1 / 16}, 32),
+        ((255, 510), {"grid": (5, 51), "window": (2, 51)}, 1),  # too narrow
+        ((512, 256), {"kept": 1}, 1),
+        ((256, 256), {"num_dims": 4}, 1),  # what a block sees lies in too many places
+    ],
+)
+def test_a_wide_subdivided_layer_becomes_a_convolution_for_each_block(channels, choices, convolutions: int) -> None:
+    layer, images = Subdivided(*channels, 3, 2, 1, **choices), torch.randn(2, channels[0], 5, 5)
+    made = export.dense(nn.Sequential(layer))
+    assert isinstance(made.get_submodule("0"), nn.Conv2d) == (convolutions == 1)
+    assert sum(isinstance(module, nn.Conv2d) for module in made.modules()) == convolutions
+    assert not any(isinstance(module, Subdivided) for module in made.modules())
+    assert_equal(made(images), layer(images))
 
 
 def test_an_onnx_file_says_what_it_is() -> None:

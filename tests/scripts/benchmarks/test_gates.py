@@ -15,7 +15,7 @@ from tests.conftest import FinishedRun
 
 KEYS = {"level", "name", "shape", "threads", "zero_fraction", "gates", "dense_ms", "skip_ms", "theoretical"} | {
     *("realised", "ratio", "spread", "macs_saved", "time_saved", "implementation"),
-    *("layers_skipping", "over_dense_product", "top1", "top1_deployed"),
+    *("dense_engine", "layers_skipping", "over_dense_product", "top1", "top1_deployed"),
 }
 
 
@@ -62,11 +62,17 @@ def test_a_pair_takes_turns_and_leaves_out_the_first_round() -> None:
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no result.json; benchmark.trained takes the directories of finished"):
-        trained_rows(tmp_path, repeats=1)
+        trained_rows(tmp_path, [], repeats=1)
 
 
 def benchmark(*overrides: str) -> list[dict[str, Any]]:
-    short = ["benchmark.layers=false", "benchmark.repeats=2", "benchmark.threads=[1]", *overrides]
+    short = [
+        "benchmark.layers=false",
+        "benchmark.repeats=2",
+        "benchmark.threads=[1]",
+        "benchmark.engines=[eager,deploy]",
+    ]
+    short += overrides
     return json.loads(processes.run("scripts/benchmark.py", "benchmark=gates", "format=json", *short, status=0).stdout)
 
 
@@ -80,6 +86,7 @@ def test_networks_are_compared_with_their_plain_selves() -> None:
     assert opened["theoretical"] == pytest.approx(40_551_040 / 42_044_032)
     assert half["zero_fraction"] == pytest.approx(0.5, abs=0.1)
     assert half["theoretical"] > 1.6
+    assert {row["dense_engine"] for row in rows} <= {"eager", "deploy"}
 
 
 @pytest.mark.slow
