@@ -132,7 +132,7 @@ static int in_strips(const Unit *p, i64 count) {
     return p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
 }
 
-/* The channels `first` to `last` of STRIP neighbours from `part` on; all taps of size x size, `stride` columns apart. */
+/* The channels `first` to `last` of STRIP neighbours from `part` on; size x size taps, `stride` columns apart. */
 INLINE void strip(const Unit *p, const Worker *k, Part part, i64 set, i64 first, i64 last, float *out, int size,
                   int stride) {
     const int across = (STRIP - 1) * stride + size;
@@ -313,7 +313,7 @@ static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size siz
         for (i64 i = 0; i < count; i++) k->table[i] = k->buffer + i * width;
         taps = 1;
     }
-    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* what is left of the last tile repeats the last pixel */
+    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* the rest of a tile repeats the last pixel */
         for (i64 tap = 0; tap < taps; tap++) k->table[tap * BLOCK + i] = k->table[tap * BLOCK + count - 1];
         k->pixels[i] = k->pixels[count - 1];
     }
