@@ -18,12 +18,12 @@ CLAMPS = {torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp",
 def kind(net: fx.GraphModule, node: fx.Node) -> Any:
     """The class of the module, the function or the name of the method that `node` calls.
 
-    None where it calls nothing, or a module with hooks, which may do anything.
+    None where it calls nothing, or what may write anywhere: a module with hooks, or a function that is given an `out`.
     """
     if node.op == "call_module":
-        module = net.get_submodule(str(node.target))
+        module = module_of(net, node)
         return None if has_hooks(module) else type(module)
-    return node.target if node.op in ("call_function", "call_method") else None
+    return node.target if node.op in ("call_function", "call_method") and "out" not in node.kwargs else None
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -47,20 +47,28 @@ def is_norm(net: fx.GraphModule, node: fx.Node) -> bool:
 
 def ceiling_of(net: fx.GraphModule, node: fx.Node) -> float | None:
     """The upper limit where `node` limits its first argument to 0 and that, infinity for a ReLU; None elsewhere."""
-    if is_relu(net, node):
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    called = kind(net, node)
+    if called in RELUS:
         return math.inf
-    if kind(net, node) in (nn.ReLU6, nn.Hardtanh):
-        limits = module_of(net, node)
-        return limits.max_val if limits.min_val == 0 else None
-    return 6.0 if kind(net, node) is F.relu6 else None
+    if called in CLAMPS:
+        low, high = _bounds(*node.args[1:], **node.kwargs)
+    elif called in (F.hardtanh, F.relu6):
+        given = {"min_val": 0, "max_val": 6} | arguments(node)  # relu6 has neither
+        low, high = given["min_val"], given["max_val"]
+    elif called in (nn.ReLU6, nn.Hardtanh):
+        module = module_of(net, node)
+        low, high = module.min_val, module.max_val
+    else:
+        return None
+    high = math.inf if high is None else high
+    return high if low == 0 and isinstance(high, int | float) else None
 
 
 def is_relu(net: fx.GraphModule, node: fx.Node) -> bool:
     """Whether `node` computes the ReLU of its first argument."""
-    called = kind(net, node)
-    if not node.args or not isinstance(node.args[0], fx.Node):
-        return False
-    return called in RELUS or (called in CLAMPS and _bounds(*node.args[1:], **node.kwargs) == (0, None))
+    return ceiling_of(net, node) == math.inf
 
 
 def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:

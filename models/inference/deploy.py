@@ -15,9 +15,10 @@ from ..memory_format import channels_last
 from .calls import arguments, is_norm, kind, module_of
 from .chains import Chain, can_start
 from .folding import affine_of, fold_into
+from .in_place import activate_in_place
 from .memory import Memory
 from .recording import has_hooks, record
-from .reordering import move_before_rearrangements
+from .reordering import move_before_rearrangements, name_shuffles
 
 
 def deploy(net: nn.Module) -> fx.GraphModule:
@@ -27,6 +28,8 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py measures
     where that pays). A layer with a gate for each output (LCCL's `gate_channels="each"`) stays dense, because hardly a
     tile of a matrix product has all its outputs closed. The copy is channels-last and takes no gradients.
+    What stands behind a concatenation or a shuffle of convolutions goes into these where it can (reordering.py), and an
+    activation that is left writes in place (in_place.py).
 
     Nothing is fused across a write to what it reads. Modules whose own forward pass is not the same for all inputs
     stay as they are, convolutions in them too; the log names these (models/inference/recording.py).
@@ -37,9 +40,11 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _split_activations(net)
         deployed = record(net)
         _drop_identities(deployed)
+        name_shuffles(deployed)
         move_before_rearrangements(deployed)
         _fold_norms(deployed)
         _fuse_all(deployed)
+        activate_in_place(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
     deployed.recompile()

@@ -62,13 +62,13 @@ class Memory:
         """The arguments that a call may write to."""
         called, given = kind(self.net, node), node.all_input_nodes
         match node.op:
-            case "call_method":
+            case "call_method" if called is not None:
                 writes = called.endswith("_")
-            case "call_function" if _is_known(called) and "out" not in node.kwargs:
+            case "call_function" if called is not None and _is_known(called):
                 writes = _is_inplace(node)
             case "call_module" if called is not None and called.__module__.startswith(("torch.nn.", layers.__name__)):
                 writes = getattr(self.net.get_submodule(str(node.target)), "inplace", False)
-            case "call_function" | "call_module":
+            case "call_function" | "call_method" | "call_module":
                 return given
             case _:
                 return []

@@ -49,9 +49,14 @@ def record(net: nn.Module) -> fx.GraphModule:
     if not torch.equal(random, torch.get_rng_state()):
         raise ValueError(f"{name} cannot be deployed: it draws random numbers, which would be the same in each call")
     for kept, reason in recorder.kept.items():
-        if any(isinstance(module, nn.Conv2d) for module in net.get_submodule(kept).modules()):
+        if any(_convolves(module) for module in net.get_submodule(kept).modules()):
             log.info(f"{kept} stays as it is, its convolutions too: {reason}")
     return fx.GraphModule(net, graph)
+
+
+def _convolves(module: nn.Module) -> bool:
+    """Whether `module` is a convolution, or one of our layers that computes like one (models/layers/__init__.py)."""
+    return isinstance(module, nn.Conv2d) or hasattr(module, "macs")
 
 
 def has_hooks(module: nn.Module) -> bool:

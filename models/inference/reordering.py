@@ -7,17 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torchvision.models.shufflenetv2 import channel_shuffle
 
 from ..layers.lccl import LCCL
 from ..layers.subdivided import Subdivided
 from .calls import is_norm, is_relu, kind, module_of
 
 
+def name_shuffles(net: fx.GraphModule) -> None:
+    """torchvision shuffles two groups by views, which bring the channels of every position apart in memory."""
+    fx.replace_pattern(net, lambda x: channel_shuffle(x, 2), lambda x: F.channel_shuffle(x, 2))
+
+
 def move_before_rearrangements(net: fx.GraphModule) -> None:
     """norm(cat(a, b)) becomes cat(norm(a), norm(b)), each with its own channels of the norm, and relu(...) likewise.
 
-    So with a channel shuffle, whose order the norm follows, and where rows and columns are cut off, if one of a, b is
-    a convolution without another user. A cut that leaves all channels goes, so that what follows it may move.
+    So with a channel shuffle, whose order the norm follows, and with a cut along other axes, if one of a, b is a
+    convolution without another user. A cut that leaves all channels goes, so that what follows it may move.
     """
     for node in list(net.graph.nodes):
         if _keeps_all_channels(net, node):
@@ -39,7 +45,7 @@ def _move(net: fx.GraphModule, node: fx.Node, moved: fx.Node, parts: list[fx.Nod
         else:
             norm = module_of(net, node)
             widths = [_channels(net, part) for part in parts]
-            if not all(widths) or sum(widths) != norm.num_features:
+            if not all(widths) or sum(widths) != norm.num_features:  # some are joined or cut along another axis
                 return
             new = []
             for part, places in zip(parts, _places(net, moved, norm.num_features).split(widths), strict=True):
@@ -53,12 +59,11 @@ def _move(net: fx.GraphModule, node: fx.Node, moved: fx.Node, parts: list[fx.Nod
 
 
 def _parts(net: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
-    """The different values that `node` puts one behind the other by their channels, or the one that it moves."""
+    """The values that `node` joins, or the one that it shuffles, or cuts."""
     called, given = kind(net, node), node.all_input_nodes
     if called is torch.cat:
-        joins = (*node.args[1:], *node.kwargs.values()) == (1,) and given == _listed(node.args[0])
-        return given if joins else []
-    is_cut = called is operator.getitem and _cut_axes(node) in ([2], [3], [2, 3]) and len(given[0].users) == 1
+        return given
+    is_cut = called is operator.getitem and _cut_axes(node)
     return given[:1] if is_cut or called in (nn.ChannelShuffle, F.channel_shuffle) else []
 
 
@@ -78,9 +83,9 @@ def _keeps_all_channels(net: fx.GraphModule, node: fx.Node) -> bool:
     """Whether `node` cuts nothing off: x[:, :n] of a concatenation of n channels in all."""
     if kind(net, node) is not operator.getitem or _cut_axes(node) != [1]:
         return False
-    cat, keys = node.all_input_nodes[0], node.args[1]
-    widths = [_channels(net, part) for part in _parts(net, cat)] if kind(net, cat) is torch.cat else [0]
-    return all(widths) and _listed(keys)[1] == slice(None, sum(widths))
+    cat = node.all_input_nodes[0]
+    widths = [_channels(net, part) for part in _listed(cat.args[0])] if kind(net, cat) is torch.cat else [0]
+    return all(widths) and _listed(node.args[1])[1] == slice(None, sum(widths))
 
 
 def _ends_convolution(net: fx.GraphModule, node: fx.Node) -> bool:

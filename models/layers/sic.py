@@ -1,5 +1,6 @@
 """Single intra-channel convolution, SIC."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -100,8 +101,9 @@ class SICUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.project(self.depthwise_norm(self.depthwise(x))))
-        # Not relu: its backward pass reads its output, which an in-place ReLU of the network may overwrite.
-        return (x + y if self.residual else y).clamp(min=0)
+        # The ReLU by another name: relu's backward pass reads its output, which an in-place ReLU of the network may
+        # overwrite, and clamp's takes eight times as long as either on CPUs.
+        return F.hardtanh(x + y if self.residual else y, 0.0, math.inf)
 
     @torch.no_grad()
     def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:

@@ -7,7 +7,8 @@
    the end of the list return at once.
 
 Tensors are channels last: x and the weight are copied where they are not. Sums are float32, and float32 inputs are
-multiplied as such (no TF32). Tested with Triton's interpreter and compiled for CUDA; never timed, nor run on a GPU.
+multiplied as such (no TF32). Tested with Triton's interpreter and compiled for CUDA; on an
+H100 it was timed, and is slower than cuDNN's fused convolution of every position (results/README.md, "On a GPU").
 """
 
 import math

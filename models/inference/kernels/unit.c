@@ -1,10 +1,12 @@
 /* A convolution that sees some of its input channels only, behind a depthwise one or not, in one pass (see unit.py).
 
-   Images are NHWC. Output pixels are taken in blocks small enough that what belongs to one stays in cache:
+   Images are NHWC. Output pixels are taken in blocks, a few columns of a few lines, small enough that what belongs to
+   one stays in cache; the lines of all images follow each other:
    1. A table gets, for each tap and each pixel of the block, the address of the input that the pixel sees through the
       tap; outside the image that is a row of zeros.
-   2. With a depthwise convolution, its outputs go into a buffer, STRIP neighbours of a row at a time, and the table then
+   2. With a depthwise convolution, its outputs go into a buffer, STRIP neighbours of a line at a time, and the table then
       points there, with a single tap. The outputs of `multiplier` filters for each input lie one set behind the other.
+      Some channels of the whole block come before the next ones, so that its three lines or more stay in first cache.
    3. Each panel of output channels is multiplied with all pixels of the block, MR at a time: their sums stay in
       registers. A panel has one or two vectors of outputs and a list of runs of input channels, those that any of its
       outputs sees; its weights are packed as [tap][input of the runs][outputs].
@@ -28,6 +30,8 @@
 #endif
 #define STRIP 4             /* pixels of a row whose depthwise outputs are made together */
 #define BLOCK (4 * MR)      /* the most pixels in a block */
+#define COLUMNS 16          /* the most columns in a block */
+#define GROUP 64            /* channels of the depthwise convolution that are made for the whole block at a time */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -51,7 +55,7 @@ typedef struct {
     float ceiling;
 } Unit;
 
-typedef struct { row *table; float *buffer; const float *zeros; } Worker;
+typedef struct { row *table; float *buffer; const float *zeros; i64 pixels[BLOCK]; } Worker; /* pixels: of the output */
 
 INLINE vec load(const float *p) { return *(const memory *)p; }
 
@@ -85,8 +89,8 @@ static i64 columns_before(const Unit *p, i64 s, i64 border) {
     return least(columns, p->wo);
 }
 
-/* Fill the rows of the table for the pixels `column` to `column + count` of one row, at `at` in the block. */
-static void row_of_table(const Unit *p, const Worker *k, i64 image, i64 y, i64 column, i64 count, i64 at) {
+/* Fill the table for the pixels `column` to `column + count` of one line, at `at` in the block. */
+static void line_of_table(const Unit *p, const Worker *k, i64 image, i64 y, i64 column, i64 count, i64 at) {
     i64 step = p->sw * p->c;
     for (i64 r = 0; r < p->kh; r++) {
         i64 from = y * p->sh - p->ph + r * p->dh;
@@ -115,9 +119,14 @@ INLINE vec clamp(const Unit *p, vec v) {
 
 static float clamp_one(const Unit *p, float f) { return !p->clamps ? f : f < 0 ? 0 : f > p->ceiling ? p->ceiling : f; }
 
-/* `count` channels of STRIP pixels next to each other, all taps of KH x KW; STRIDE is their distance in columns. */
-INLINE void strip(const Unit *p, const row *table, const float *weight, const float *bias, float *out, i64 width,
-                  int size, int stride) {
+/* Weights are packed as [LANES channels][tap][channel], zeros behind the last channel. */
+INLINE const float *weights(const Unit *p, i64 set, i64 channel) {
+    i64 taps = p->kh * p->kw, groups = (p->c + LANES - 1) / LANES;
+    return p->depthwise + (set * groups + channel / LANES) * taps * LANES;
+}
+
+/* The channels `first` to `last` of STRIP neighbours; all taps of size x size, `stride` columns apart. */
+INLINE void strip(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out, int size, int stride) {
     const int across = (STRIP - 1) * stride + size;
     row x[3][(STRIP - 1) * 2 + 3];
     for (int r = 0; r < size; r++)
@@ -125,8 +134,9 @@ INLINE void strip(const Unit *p, const row *table, const float *weight, const fl
             int m = j / stride < STRIP - 1 ? j / stride : STRIP - 1, s = j - m * stride;
             x[r][j] = table[(r * size + s) * BLOCK + m];
         }
-    i64 c = p->c, whole = c / LANES * LANES;
-    for (i64 i = 0; i < whole; i += LANES) {
+    i64 width = p->c * p->multiplier;
+    const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
+    for (i64 i = first; i < last; i += LANES, weight += size * size * LANES) {
         vec sums[STRIP] = {0};
         if (bias)
             for (int m = 0; m < STRIP; m++) sums[m] = load(bias + i);
@@ -134,54 +144,52 @@ INLINE void strip(const Unit *p, const row *table, const float *weight, const fl
             vec v[(STRIP - 1) * 2 + 3];
             for (int j = 0; j < across; j++) v[j] = load(x[r][j] + i);
             for (int s = 0; s < size; s++) {
-                vec w = hold(load(weight + (r * size + s) * c + i));
+                vec w = hold(load(weight + (r * size + s) * LANES));
                 for (int m = 0; m < STRIP; m++) sums[m] += v[m * stride + s] * w;
             }
         }
         for (int m = 0; m < STRIP; m++) store(out + m * width + i, clamp(p, sums[m]));
     }
-    if (whole < c)
-        for (int m = 0; m < STRIP; m++)
-            for (i64 i = whole; i < c; i++) {
-                float sum = bias ? bias[i] : 0;
-                for (int r = 0; r < size; r++)
-                    for (int s = 0; s < size; s++) sum += x[r][m * stride + s][i] * weight[(r * size + s) * c + i];
-                out[m * width + i] = clamp_one(p, sum);
-            }
 }
 
-/* One pixel, any kernel. */
-static void alone(const Unit *p, const row *table, const float *weight, const float *bias, float *out) {
-    i64 c = p->c, taps = p->kh * p->kw, i = 0;
-    for (; i + LANES <= c; i += LANES) {
+/* One pixel, any kernel, any number of channels. */
+static void alone(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out) {
+    i64 taps = p->kh * p->kw, i = first;
+    const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
+    for (; i + LANES <= last; i += LANES, weight += taps * LANES) {
         vec sum = {0};
         if (bias) sum = load(bias + i);
-        for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * c + i);
+        for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * LANES);
         store(out + i, clamp(p, sum));
     }
-    for (; i < c; i++) {
+    for (i64 at = i; i < last; i++) {
         float sum = bias ? bias[i] : 0;
-        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * c + i];
+        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i - at];
         out[i] = clamp_one(p, sum);
     }
 }
 
-/* The depthwise outputs of `count` pixels of one row, at `at` in the block. */
-static void depthwise_row(const Unit *p, const Worker *k, i64 count, i64 at) {
-    i64 width = p->c * p->multiplier, taps = p->kh * p->kw;
+/* The channels `first` to `last` of `count` pixels of one line, at `at` in the block. */
+static void depthwise_line(const Unit *p, const Worker *k, i64 set, i64 first, i64 last, i64 count, i64 at) {
+    i64 width = p->c * p->multiplier, whole = last - (last - first) % LANES;
     int strips = p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
-    for (i64 set = 0; set < p->multiplier; set++) {
-        const float *weight = p->depthwise + set * taps * p->c;
-        const float *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
-        float *out = k->buffer + at * width + set * p->c;
-        for (i64 m = 0; m < count; m += strips ? STRIP : 1) {
-            if (strips && m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
-            const row *table = k->table + at + m;
-            if (!strips) alone(p, table, weight, bias, out + m * width);
-            else if (p->sw == 1) strip(p, table, weight, bias, out + m * width, width, 3, 1);
-            else strip(p, table, weight, bias, out + m * width, width, 3, 2);
+    float *out = k->buffer + at * width + set * p->c;
+    const row *table = k->table + at;
+    if (strips)
+        for (i64 m = 0; m < count; m += STRIP) {
+            if (m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
+            if (p->sw == 1) strip(p, table + m, set, first, whole, out + m * width, 3, 1);
+            else strip(p, table + m, set, first, whole, out + m * width, 3, 2);
         }
-    }
+    if (!strips || whole < last)
+        for (i64 m = 0; m < count; m++) alone(p, table + m, set, strips ? whole : first, last, out + m * width);
+}
+
+static void depthwise_block(const Unit *p, const Worker *k, i64 lines, i64 columns) {
+    for (i64 set = 0; set < p->multiplier; set++)
+        for (i64 first = 0; first < p->c; first += GROUP)
+            for (i64 line = 0; line < lines; line++)
+                depthwise_line(p, k, set, first, least(first + GROUP, p->c), columns, line * columns);
 }
 
 /* ---- projection ---- */
@@ -215,8 +223,8 @@ static void finish_few(const Unit *p, vec v, i64 at) {
     }
 }
 
-/* The first `count` of `rows` pixels, all taps, one panel. */
-INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, i64 pixel, i64 count, int rows,
+/* `rows` pixels, all taps, one panel. */
+INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, const i64 *pixels, int rows,
                  int vectors) {
     vec sums[MR][2];
     i64 channel = panel->channel, t = p->t, at[MR];
@@ -242,24 +250,25 @@ INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, 
             }
         }
     }
-    for (int m = 0; m < rows; m++) at[m] = (pixel + least(m, count - 1)) * t; /* the last one again and again */
+    for (int m = 0; m < rows; m++) at[m] = pixels[m] * t;
     if (t < LANES)
         for (int m = 0; m < rows; m++) finish_few(p, sums[m][0], at[m]);
     else
         for (int v = 0; v < vectors; v++) finish(p, sums, v, at, channel + v * LANES, rows);
 }
 
-static void project(const Unit *p, const row *table, i64 taps, i64 pixel, i64 count) {
+static void project(const Unit *p, const Worker *k, i64 taps, i64 count) {
     for (const Panel *panel = p->panels; panel < p->panels + p->num_panels; panel++)
         for (i64 m = 0; m < count;) {
-            i64 left = count - m;
-            if (left > MR / 2) {
-                if (panel->vectors == 2) tile(p, panel, table + m, taps, pixel + m, left, MR, 2);
-                else tile(p, panel, table + m, taps, pixel + m, left, MR, 1);
+            const row *table = k->table + m;
+            const i64 *pixels = k->pixels + m;
+            if (count - m > MR / 2) {
+                if (panel->vectors == 2) tile(p, panel, table, taps, pixels, MR, 2);
+                else tile(p, panel, table, taps, pixels, MR, 1);
                 m += MR;
             } else {
-                if (panel->vectors == 2) tile(p, panel, table + m, taps, pixel + m, left, MR / 2, 2);
-                else tile(p, panel, table + m, taps, pixel + m, left, MR / 2, 1);
+                if (panel->vectors == 2) tile(p, panel, table, taps, pixels, MR / 2, 2);
+                else tile(p, panel, table, taps, pixels, MR / 2, 1);
                 m += MR / 2;
             }
         }
@@ -267,33 +276,40 @@ static void project(const Unit *p, const row *table, i64 taps, i64 pixel, i64 co
 
 /* ---- blocks ---- */
 
-static void block(const Unit *p, const Worker *k, i64 first, i64 count) {
-    i64 taps = p->kh * p->kw;
-    for (i64 at = 0; at < count;) {
-        i64 pixel = first + at, column = pixel % p->wo, line = pixel / p->wo;
-        i64 in_row = least(p->wo - column, count - at);
-        row_of_table(p, k, line / p->ho, line % p->ho, column, in_row, at);
-        if (p->depthwise) depthwise_row(p, k, in_row, at);
-        at += in_row;
+typedef struct { i64 lines, columns; } Size;
+
+static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size size) {
+    i64 count = size.lines * size.columns, taps = p->kh * p->kw, width = p->c * p->multiplier;
+    for (i64 i = 0; i < size.lines; i++) {
+        i64 line = first_line + i;
+        line_of_table(p, k, line / p->ho, line % p->ho, column, size.columns, i * size.columns);
+        for (i64 j = 0; j < size.columns; j++) k->pixels[i * size.columns + j] = line * p->wo + column + j;
     }
-    i64 width = p->c * p->multiplier;
-    if (p->depthwise)
+    if (p->depthwise) {
+        depthwise_block(p, k, size.lines, size.columns);
         for (i64 i = 0; i < count; i++) k->table[i] = k->buffer + i * width;
-    for (i64 tap = 0; tap < (p->depthwise ? 1 : taps); tap++) /* what is left of the last tile repeats its last pixel */
-        for (i64 i = count; i < (count + MR - 1) / MR * MR; i++)
-            k->table[tap * BLOCK + i] = k->table[tap * BLOCK + count - 1];
-    project(p, k->table, p->depthwise ? 1 : taps, first, count);
+        taps = 1;
+    }
+    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* what is left of the last tile repeats the last pixel */
+        for (i64 tap = 0; tap < taps; tap++) k->table[tap * BLOCK + i] = k->table[tap * BLOCK + count - 1];
+        k->pixels[i] = k->pixels[count - 1];
+    }
+    project(p, k, taps, count);
 }
 
-/* Pixels in a block: about as many for each thread, half tiles at least. */
-static i64 block_size(const Unit *p, i64 pixels) {
-    i64 share = (pixels + p->threads - 1) / p->threads, blocks = (share + BLOCK - 1) / BLOCK;
-    return ((share + blocks - 1) / blocks + MR / 2 - 1) / (MR / 2) * (MR / 2);
+static i64 parts(i64 size, i64 most) { return (size + most - 1) / most; }
+
+/* Columns and lines that divide the images about equally, and among the threads. */
+static Size block_size(const Unit *p) {
+    i64 columns = parts(p->wo, parts(p->wo, COLUMNS)), lines = p->n * p->ho;
+    i64 most = least(BLOCK / columns, parts(lines, parts(p->threads, parts(p->wo, columns))));
+    return (Size){parts(lines, parts(lines, most)), columns};
 }
 
 /* 0, or 1 where there was no memory. */
 int unit(const Unit *p) {
-    i64 pixels = p->n * p->ho * p->wo, size = block_size(p, pixels), blocks = (pixels + size - 1) / size;
+    Size size = block_size(p);
+    i64 lines = p->n * p->ho, across = parts(p->wo, size.columns), blocks = parts(lines, size.lines) * across;
     i64 width = p->c * p->multiplier, failed = 0;
     float *zeros = calloc(width + LANES, sizeof(float));
     if (!zeros) return 1;
@@ -301,7 +317,7 @@ int unit(const Unit *p) {
 #pragma omp parallel num_threads(p->threads) if (p->threads > 1 && blocks > 1)
 #endif
     {
-        Worker k = {malloc(p->kh * p->kw * BLOCK * sizeof(row)), NULL, zeros};
+        Worker k = {.table = malloc(p->kh * p->kw * BLOCK * sizeof(row)), .zeros = zeros};
         /* Whole vectors that do not cross cache lines where the number of channels allows it. */
         if (p->depthwise && k.table) k.buffer = aligned_alloc(64, (BLOCK * width * sizeof(float) + 63) / 64 * 64);
         int ready = k.table && (k.buffer || !p->depthwise);
@@ -309,7 +325,9 @@ int unit(const Unit *p) {
 #pragma omp for schedule(static)
 #endif
         for (i64 i = 0; i < blocks; i++) {
-            if (ready) block(p, &k, i * size, least(size, pixels - i * size));
+            i64 line = i / across * size.lines, column = i % across * size.columns;
+            Size own = {least(size.lines, lines - line), least(size.columns, p->wo - column)};
+            if (ready) block(p, &k, line, column, own);
             else
 #ifdef _OPENMP
 #pragma omp atomic write

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from . import unit_native
 from .arguments import UnitArguments, schema
+from .fused_conv import conv_add_relu
 
 _library = torch.library.Library("cheapconv", "FRAGMENT")
 _library.define(f"unit({schema(UnitArguments)}) -> Tensor")
@@ -34,15 +35,11 @@ def unit(arguments: UnitArguments) -> Tensor:
 
 def portable(a: UnitArguments) -> Tensor:
     """One step after the other: any device, type and shape."""
-    if a.depthwise is None:
-        y = F.conv2d(a.x, a.weight, a.bias, a.stride, a.padding, a.dilation)
-    else:
-        z = F.conv2d(a.x, a.depthwise, a.depthwise_bias, a.stride, a.padding, a.dilation, a.x.shape[1])
-        y = F.conv2d(z if a.depthwise_ceiling is None else z.clamp(0, a.depthwise_ceiling), a.weight, a.bias)
-    if a.inner_residual is not None:
-        y = y + a.inner_residual
-    if a.inner_relu:
-        y = y.relu()
+    z, window = a.x, (a.stride, a.padding, a.dilation)
+    if a.depthwise is not None:
+        z = F.conv2d(z, a.depthwise, a.depthwise_bias, *window, groups=z.shape[1])
+        z, window = z if a.depthwise_ceiling is None else z.clamp(0, a.depthwise_ceiling), ([1, 1], [0, 0], [1, 1])
+    y = conv_add_relu(z, a.weight, a.bias, a.inner_residual, *window, relu=a.inner_relu)
     if a.scale is not None and a.shift is not None:
         y = y * a.scale[:, None, None] + a.shift[:, None, None]
     if a.residual is not None:

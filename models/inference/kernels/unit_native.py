@@ -6,6 +6,7 @@ Where that cannot be, the operator runs as plain PyTorch, and one line of the lo
 import ctypes
 import functools
 import logging
+import math
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,10 +67,11 @@ def unit(a: UnitArguments) -> Tensor:
     assert x is not None
     multiplier = 1 if a.depthwise is None else len(a.depthwise) // x.shape[1]
     packed = _packed.of(a.weight, (multiplier,), lambda: pack(a.weight, multiplier))
-    depthwise, depthwise_bias = (
-        None if tensor is None else _packed.of(tensor, (multiplier,), lambda tensor=tensor: _by_set(tensor, multiplier))
-        for tensor in (a.depthwise, a.depthwise_bias)
-    )
+    depthwise = depthwise_bias = None
+    if a.depthwise is not None:
+        depthwise = _packed.of(a.depthwise, (multiplier,), functools.partial(_by_set, a.depthwise, multiplier))
+    if a.depthwise_bias is not None:
+        depthwise_bias = a.depthwise_bias.reshape(-1, multiplier).T.contiguous()
     vectors = [None if vector is None else vector.contiguous() for vector in (a.bias, a.scale, a.shift)]
     bias, scale, shift = vectors
     tensors = (x, depthwise, depthwise_bias, packed.weight, bias, inner_residual, scale, shift, residual, out)
@@ -86,10 +88,12 @@ def unit(a: UnitArguments) -> Tensor:
 _packed = PackedWeights()
 
 
-def _by_set(tensor: Tensor, multiplier: int) -> Tensor:
-    """Filters (b C, 1, k, l) or a bias (b C,) -> (b, k l, C): the first filter of every input, then the second."""
-    taps = tensor.numel() // len(tensor)
-    return tensor.reshape(-1, multiplier, taps).permute(1, 2, 0).contiguous()
+def _by_set(filters: Tensor, multiplier: int) -> Tensor:
+    """(b C, 1, k, l) -> (b, groups of channels, k l, channels), zeros behind the last channel."""
+    lanes, taps = library().lanes(), math.prod(filters.shape[2:])
+    sets = filters.reshape(-1, multiplier, taps).permute(1, 2, 0)  # b, k l, C
+    sets = F.pad(sets, (0, -sets.shape[2] % lanes))
+    return sets.unflatten(2, (-1, lanes)).transpose(1, 2).contiguous()
 
 
 def pack(weight: Tensor, multiplier: int) -> Packed:

@@ -1,5 +1,6 @@
 """Which calls become one module: units of a depthwise convolution and its projection, and subdivided convolutions."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -59,6 +60,7 @@ def deployed_like(net: nn.Module) -> nn.Module:
         lambda n, x: n.project(F.relu(n.inner(n.depthwise(x)))),
         lambda n, x: n.project(F.relu6(n.inner(n.depthwise(3 * x)))),
         lambda n, x: (x + n.norm(n.project(n.depthwise(x)))).clamp(min=0),
+        lambda n, x: F.hardtanh(x + n.project(F.hardtanh(n.inner(n.depthwise(x)), 0, 2)), 0, math.inf),
         lambda n, x: F.relu(n.last((x + n.norm(n.project(n.depthwise(x)))).clamp(min=0))),
         lambda n, x: F.relu(n.last(F.relu(x + n.project(n.depthwise(x)))) + x),
         lambda n, x: F.relu(n.last(n.project(n.depthwise(x)) + 1.5 * x).add_(x)),

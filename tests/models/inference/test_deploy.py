@@ -19,7 +19,7 @@ from models.inference.kernels.fused_gated_conv import FusedGatedConv
 from models.inference.kernels.fused_unit import FusedUnit
 from models.layers.lccl import LCCL
 from models.scope import spatial
-from tests.models.inference.deployed import assert_same, live_in, plain
+from tests.models.inference.deployed import agrees, assert_same, live_in, plain
 
 FORMS = [
     {},
@@ -171,3 +171,29 @@ def test_a_forward_pass_that_depends_on_its_input_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"Branching cannot be deployed: torch.fx cannot record its own"):
         deploy(Branching())
+
+
+def test_activations_behind_a_norm_of_their_own_write_in_place() -> None:
+    net, images = trained_like(partial(preact_resnet, depth=8, block="basic", shortcut="A"), nn.Conv2d, Input(7, 16, 3))
+    deployed = deploy(net)
+    with torch.no_grad():
+        assert_same(deployed(images), net(images))
+    called = [node.target for node in deployed.graph.nodes if "relu" in str(node.target)]
+    assert called == 3 * [torch.relu_]
+
+
+def test_an_activation_of_the_input_leaves_it_as_it_is() -> None:
+    agrees(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU6()))
+
+
+def test_torchvisions_channel_shuffles_are_called_by_their_name() -> None:
+    net, images = trained_like(
+        partial(library_network, name="shufflenet_v2_x0_5", library="torchvision"), nn.Conv2d, Input(7, 66, 3)
+    )
+    net, images = net.double(), images.double()
+    deployed = deploy(net)
+    with torch.no_grad():
+        assert_same(deployed(images), net(images), rounding=1e-8)
+    called = [node.target for node in deployed.graph.nodes]
+    assert called.count(F.channel_shuffle) == 16
+    assert "transpose" not in called

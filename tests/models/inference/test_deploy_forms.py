@@ -12,9 +12,15 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 from models.inference.deploy import deploy
 from models.inference.kernels.fused_conv import FusedConv
 from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.layers.group_equivariant import GroupConv2d
 from models.layers.lccl import LCCL
 from models.training.penalty import gate_penalty
 from tests.models.inference.deployed import Net, agrees
+
+
+def both_views(y: Tensor) -> tuple[Tensor, Tensor]:
+    return y.mT.mT, y
+
 
 FORMS: dict[str, tuple[bool, Callable[[Net, Tensor], Tensor]]] = {  # whether nothing but FusedConv remains
     "clamp": (True, lambda net, x: net.a(x).clamp(min=0)),
@@ -49,6 +55,10 @@ FORMS: dict[str, tuple[bool, Callable[[Net, Tensor], Tensor]]] = {  # whether no
     "norm twice": (False, lambda net, x: net.norm_a(net.b(net.norm_a(net.a(x))))),
     "value twice": (False, lambda net, x: net.norm_a(net.a(x)) * net.a.weight.mean()),
     "weight read": (False, lambda net, x: F.conv2d(net.norm_a(net.a(x)), net.a.weight, padding=1)),
+    "norm apart": (False, lambda net, x: F.relu(net.norm_a(x + 1))),
+    "norm apart, read twice": (False, lambda net, x: (lambda y: F.relu(y) + y)(net.norm_a(x + 1))),
+    "norm apart, read by a view": (False, lambda net, x: (lambda y, z: F.relu(y) + z)(*both_views(net.norm_a(x)))),
+    "one activation twice": (False, lambda net, x: (lambda y: net.relu6(y) + net.relu6(net.norm_a(y)))(2 * x)),
     "no batch": (True, lambda net, x: (net.a(x[0]) + x[0]).relu()),
 }
 
@@ -150,6 +160,12 @@ def test_a_module_that_looks_at_values_is_kept_whole_and_the_rest_fused(caplog) 
     assert isinstance(deployed.get_submodule("a"), FusedConv)
     assert isinstance(deployed.get_submodule("same"), Choosing)
     assert "same stays as it is, its convolutions too: torch.fx cannot record its forward pass (symb" in caplog.text
+
+
+def test_a_layer_that_cannot_be_recorded_is_named(caplog) -> None:
+    caplog.set_level("INFO", "models.inference.recording")
+    agrees(nn.Sequential(GroupConv2d(4, 2, 3, group="p4", lifting=True), nn.ReLU()))
+    assert caplog.text.count("0 stays as it is, its convolutions too: torch.fx cannot record its forward pass (") == 1
 
 
 def test_a_part_of_a_module_that_is_kept_whole_is_not_fused() -> None:

@@ -1,4 +1,4 @@
-"""Every layer in each kind of network, deployed: the same to rounding."""
+"""Every layer in each kind of network, and every kind of network in conf/, deployed: the same to rounding."""
 
 from functools import partial
 
@@ -8,12 +8,14 @@ from hydra.utils import instantiate
 from torch import nn
 from torchvision.models import MobileNetV2
 
+from conf import schema
 from models import scope
 from models.backbones.cifar_resnet import cifar_resnet
 from models.backbones.preact_resnet import preact_resnet
 from models.build import Input, build
 from models.inference.deploy import deploy
 from tests.conftest import PINNED_LAYERS, choices
+from tests.models.inference.deploy_every_network import row
 from tests.models.inference.deployed import assert_same, plain, randomise
 
 # Inverted residuals without and with expansion, shortcut and stride: expansion, channels, layers, stride.
@@ -32,6 +34,7 @@ BACKBONES = {
 }
 # What makes no convolution of the mobile network cheaper, or takes none of them (see tests/models/test_matrix.py).
 NOT_IN_MOBILENETS = {"bases", "separable", "shift", "sic", "single_basis"}
+ODD = dict.fromkeys(["resnet", "preact_resnet", "mobilenet"], (17, 15))  # what is plain takes one size
 GATES = {"lccl": ["model.layer.gate_kernel=1x1"]}  # cheaper than a depthwise convolution too
 
 
@@ -60,4 +63,21 @@ def test_every_layer_deploys(composed, backbone: str, layer: str) -> None:
     with torch.no_grad():
         assert_same(deploy(net)(images), net(images), rounding=1e-4)
         net, images = net.double(), images.double()
-        assert_same(deploy(net)(images), net(images), rounding=1e-10)
+        deployed = deploy(net)
+        for given in (images, images[:1], images[:0], torch.randn(1, 3, *ODD.get(backbone, (16, 16))).double()):
+            assert_same(deployed(given), net(given), rounding=1e-10)
+
+
+# Their blocks are the least usual ones; deploy_every_network.py beside this file takes all backbones.
+UNUSUAL = [
+    *("channelnet", "factorized", "ghostnet", "googlenet", "mobilenetv2_100", "p4_all_cnn_c", "regnety_004"),
+    *("shift_resnet20", "shiftnet_b", "shufflenetv1", "shufflenetv2", "squeezenet1_1"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", UNUSUAL)
+def test_unusual_backbones_deploy(backbone: str) -> None:
+    schema.register()
+    found = row(f"conf:{backbone}")
+    assert found["status"] == "equal", found
