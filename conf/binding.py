@@ -153,9 +153,13 @@ def _members(hint: Any) -> list[Any]:
 
 
 def _described(hint: Any) -> str:
-    """`a number or null`: what of `hint` can be written in a command."""
-    described = [text for member in _members(hint) if (text := _described_member(member))]
-    return " or ".join(dict.fromkeys(described))
+    """`a number or null`: what of `hint` can be written in a command, whatever order the union has.
+
+    `typing` gives an Optional[...] of equal types the order of the one that the process made first.
+    """
+    described = dict.fromkeys(text for member in _members(hint) if (text := _described_member(member)))
+    order = list(WORDS.values())
+    return " or ".join(sorted(described, key=lambda text: order.index(text) if text in order else -1))
 
 
 def _described_member(hint: Any) -> str:

@@ -29,7 +29,8 @@ def owner(run_dir: Path) -> str | None:
     """
     path = run_dir / LOCK
     record = _lease(path).owner
-    # Only looked at: to try the lock would be to hold it for a moment, in which its next owner might come.
+    # Only looked at: to try the lock would be to hold it for a moment, in which its next owner might come. Whether an
+    # owner is gone, filelock says in a private function alone (the same from 3.30 to 4.2).
     if record is None or owner_is_stale(record.pid, record.hostname, record.start) or _silence(path) >= LEASE:
         return None
     return f"process {record.pid} on {record.hostname}"

@@ -50,7 +50,8 @@ def load_run(path: str | Path) -> LoadedRun:
     """Build the network of a run and load its weights; the data set is not needed.
 
     `path` is the directory of a run, a checkpoint in it, or a model folder: `model` in the directory of a finished run,
-    or an exported one. Of a directory the last checkpoint is read, of one without a checkpoint its model folder.
+    or what scripts/export.py writes with format=hub. Of a directory the last checkpoint is read, of one without a
+    checkpoint its model folder.
     The weights are those that the run's test judged: the averaged ones where the run averaged its weights. A run that
     is not finished gives the network as it was at the last checkpoint. Nothing of the configuration is called but this
     package's layers, backbones and scopes and the modules of torch.nn, and weights are read as plain tensors.

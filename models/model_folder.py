@@ -15,6 +15,7 @@ MODEL = "model"  # the folder in a run's directory
 DESCRIPTION = "config.json"
 LAYOUT = 1  # version of the folder's content
 INPUT = {"num_classes": "num_classes", "size": "input_size", "channels": "channels"}  # here, and in a run's `data`
+OF_TIMM = "net."  # before each name of the weights of a network in its wrapper for timm (timm_network.py)
 KEYS = {"layout", "model", "input", "classes", "preprocessing"}
 
 
@@ -41,8 +42,15 @@ def write_model(
 
 
 def read_model(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights in `folder` and their description, both as plain data; ValueError where they are anything else."""
-    return _weights(folder / WEIGHTS), _description(folder / DESCRIPTION)
+    """The weights in `folder` and their description, both as plain data; ValueError where they are anything else.
+
+    What scripts/export.py writes with format=hub, described in timm's words, comes back as if it were in ours.
+    """
+    weights, description = _weights(folder / WEIGHTS), _json(folder / DESCRIPTION)
+    if isinstance(description, dict) and "model_args" in description:
+        weights = {name.removeprefix(OF_TIMM): tensor for name, tensor in weights.items()}
+        description = _of_timm(description)
+    return weights, _checked(description, folder / DESCRIPTION)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -52,13 +60,29 @@ def _weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"cannot read {path} ({error}); copy it again from the run") from error
 
 
-def _description(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing, which describes {WEIGHTS}; copy it there from the run") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path} ({error}); copy it again from the run") from error
+
+
+def _of_timm(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A description of timm's in our words; None for what it lacks."""
+    arguments = content["model_args"] if isinstance(content["model_args"], dict) else {}
+    return {
+        "layout": LAYOUT,
+        "model": arguments.get("model"),
+        "input": arguments.get("input"),
+        "classes": content.get("label_names"),
+        "preprocessing": content.get("preprocessing"),
+    }
+
+
+def _checked(content: Any, path: Path) -> dict[str, Any]:
+    """`content` of `path`, which is a description; ValueError where it is none."""
     if not isinstance(content, dict) or content.get("layout") != LAYOUT or content.keys() != KEYS:
         raise ValueError(f"{path} is not what this version of the code writes beside {WEIGHTS}")
     if not isinstance(content["model"], dict) or not isinstance(content["input"], dict):

@@ -25,11 +25,24 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / WEIGHTS).is_file() and not any((folder / name).is_file() for name in (CHECKPOINT, RESULT))
 
 
+def file_to_write(path: str | Path) -> Path:
+    """`path`, for which a command is going to work: the folder that it lies in is made where there is none.
+
+    OSError where that fails, or where `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"out={path} is a folder; give the name of a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_whole(path: Path, content: str | bytes | memoryview, before: Path | None = None) -> None:
     """Write `path` so that whoever reads it, also after a crash, finds the old content or the new one, never a part.
 
     What `path` was is kept as the file `before`, where that is given. The new content lies beside `path` and on the
-    disk before anything is renamed; where it does not fit, OSError, and all is as it was.
+    disk before anything is renamed; where it does not fit, OSError, and all is as it was. A process that is killed
+    meanwhile leaves that file, whose name begins with a dot.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -19,7 +19,7 @@ from conf.run import plain_config
 from conf.schema import EvaluationFormat
 from conf.targets import require_own_targets
 from data import absent
-from models.run_directory import RESULT, read, write_whole
+from models.run_directory import RESULT, file_to_write, read, write_whole
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -44,9 +44,10 @@ def main(config: DictConfig) -> None:
     options = _as_tested(run, plain["trainer"])
     binding.check({"data": data, "trainer": options})
     absent.require(data)
+    out = file_to_write(config.out) if config.out else None
     found = evaluate(run, data, options, Path(config.run), deployed=config.deploy)
     if found:
-        _write(found, config.format, Path(config.out) if config.out else None)
+        _write(found, config.format, out)
 
 
 def data_of(run: "LoadedRun", given: dict[str, Any], source: str) -> dict[str, Any]:

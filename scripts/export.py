@@ -19,7 +19,7 @@ from conf.schema import ExportFormat
 from models.inference import export
 from models.inference.deploy import deploy
 from models.load import LoadedRun, load_run
-from models.run_directory import RESULT, read, write_whole
+from models.run_directory import RESULT, file_to_write, read, write_whole
 from scripts.benchmarks.gated_networks import test_batches
 from scripts.benchmarks.side_by_side import time_in_turn
 from scripts.exports import hub
@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
         _write_folder(config, run)
         return
     net = deploy(run.net) if config.deploy else run.net
-    out = Path(config.out or Path(config.run) / NAMES[config.format])
+    out = file_to_write(config.out or _folder(config.run) / NAMES[config.format])
     if config.format == ExportFormat.safetensors:
         content = export.weights(net, _metadata(run))
         write_whole(out, content)
@@ -67,17 +67,24 @@ def _write_folder(config: DictConfig, run: LoadedRun) -> None:
         raise ValueError(
             "format=hub describes the network as it was trained, for further training too: leave out deploy"
         )
-    source, out = Path(config.run), Path(config.out or Path(config.run) / "hub")
-    result = read((source.parent if source.is_file() else source) / RESULT)
+    folder = _folder(config.run)
+    result, out = read(folder / RESULT), Path(config.out or folder / "hub")
     with TemporaryDirectory() as draft:
         hub.write(Path(draft), run, result, config.push)
         said = compared(run, hub.opened(draft), "timm")
         out.mkdir(parents=True, exist_ok=True)
-        for path in sorted(Path(draft).iterdir()):
+        written = sorted(Path(draft).iterdir())
+        for path in written:
             write_whole(out / path.name, path.read_bytes())
-    print(f"{out}: {', '.join(path.name for path in sorted(out.iterdir()))}\n{said}")
+    print(f"{out}: {', '.join(path.name for path in written)}\n{said}")
     if config.push:
         print(hub.push(out, config.push))
+
+
+def _folder(run: str) -> Path:
+    """The directory of the run, which `run` is, or a file in it."""
+    source = Path(run)
+    return source.parent if source.is_file() else source
 
 
 def _metadata(run: LoadedRun) -> dict[str, Any]:

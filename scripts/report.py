@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from conf.launch import launch
 from conf.schema import ReportFormat
-from models.run_directory import write_whole
+from models.run_directory import file_to_write, write_whole
 from scripts.reports.embedded import embedded
 from scripts.reports.found import Found, find
 from scripts.reports.groups import Group, groups
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def main(config: DictConfig) -> None:
     """Read the results in `config.folders`, and write them as `config.format` says."""
-    out = Path(config.out) if config.out else None
+    out = file_to_write(config.out) if config.out else None
     found = find([Path(folder) for folder in config.folders])
     if not found.runs:
         raise ValueError(f"folders=[{','.join(config.folders)}]: no finished run in there; name folders that have some")

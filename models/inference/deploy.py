@@ -27,7 +27,9 @@ def deploy(net: nn.Module) -> fx.GraphModule:
     Every convolution, gated or not, takes in the BatchNorm, the addition and the ReLU that follow it, and a gated
     one with one map for all outputs skips closed positions (kernels/gated_conv.py; gate_choice.py measures
     where that pays). A layer with a gate for each output (LCCL's `gate_channels="each"`) stays dense, because hardly a
-    tile of a matrix product has all its outputs closed. The copy is channels-last and takes no gradients.
+    tile of a matrix product has all its outputs closed. A depthwise convolution and the projection behind it run in one
+    pass, and a subdivided convolution multiplies only what is connected (chains.py, kernels/unit.py). The copy is
+    channels-last and takes no gradients.
     What stands behind a concatenation or a shuffle of convolutions goes into these where it can (reordering.py), and an
     activation that is left writes in place (in_place.py).
 

@@ -1,6 +1,7 @@
 """A folder that timm opens and the Hugging Face Hub takes: weights, a description in timm's format, a model card."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def write(folder: Path, run: LoadedRun, result: dict[str, Any] | None, repo: str
     net.net.load_state_dict(run.net.state_dict())
     if run.preprocessing.border:
         log.info(f"timm's own transform knows no border: images for this network get one first, as {CARD} says")
-    save_for_hf(net, str(folder), model_config={"label_names": list(run.classes)}, safe_serialization=True)
+    # timm goes by `shown`, and reads no `preprocessing`: models/model_folder.py does.
+    description = {"label_names": list(run.classes), "preprocessing": asdict(run.preprocessing)}
+    save_for_hf(net, str(folder), model_config=description, safe_serialization=True)
     (folder / CARD).write_text(card(run, result, repo))
 
 

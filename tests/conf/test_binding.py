@@ -1,5 +1,6 @@
 """Every YAML composes and fits the signatures it names; what does not fit is explained."""
 
+from inspect import Parameter, Signature
 from itertools import cycle, islice
 
 import pytest
@@ -85,6 +86,14 @@ WRONG = [
 def test_what_does_not_fit_is_explained(plain, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         binding.check(plain(override, "run_dir=here"))
+
+
+@pytest.mark.parametrize("hint", [int | float | None, None | float | int], ids=str)
+def test_a_union_is_described_in_one_order(hint, monkeypatch: pytest.MonkeyPatch) -> None:
+    gain = Signature([Parameter("gain", Parameter.KEYWORD_ONLY, annotation=hint)])
+    monkeypatch.setattr(binding, "signature", lambda target: gain)
+    with pytest.raises(ValueError, match="^own.gain=x: must be a whole number or a number or null$"):
+        binding.check({"own": {"_target_": "own", "gain": "x"}})
 
 
 def test_loggers_take_their_names_from_the_run_directory(plain) -> None:

@@ -152,6 +152,7 @@ CRAFTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a description nested without end": (described_by('{"a":' * 100_000), f"cannot read .*{DESCRIPTION}"),
     "a description that is a list": (described_by("[]"), "is not what this version of the code writes"),
     "a description with a path": (changed("weights", "../../up"), "is not what this version of the code writes"),
+    "timm's words for nothing": (described_by('{"model_args": []}'), "model and input must be mappings"),
     "a call in a description": (changed("model.layer", {"_target_": "os.mkdir", "path": "up"}), "_target_: os.mkdir"),
     "a call among the arguments": (changed("model.backbone.depth", [{"_target_": "os.getcwd"}]), "_target_: os.getcwd"),
     "a call of our own code": (

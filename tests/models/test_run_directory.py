@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models.run_directory import write_whole
+from models.run_directory import file_to_write, write_whole
 
 SIZE = 1 << 20
 
@@ -62,6 +62,14 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
         write_whole(path, "x" * 1000, before)
     assert (path.read_text(), before.read_text()) == ("second", "first")
     assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
+
+
+def test_the_folder_of_a_file_to_write_is_made(tmp_path: Path) -> None:
+    out = tmp_path / "not" / "there" / "file"
+    assert file_to_write(str(out)) == file_to_write(out) == out
+    assert out.parent.is_dir()
+    with pytest.raises(OSError, match=f"^out={tmp_path} is a folder; give the name of a file"):
+        file_to_write(tmp_path)
 
 
 def test_after_a_kill_between_the_two_names_it_goes_on(tmp_path: Path) -> None:

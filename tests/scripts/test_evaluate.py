@@ -78,6 +78,7 @@ def test_what_cannot_be_tested_is_refused_in_one_message(finished_run: FinishedR
         ([run, "data=fashion_mnist"], "was trained on 10 classes, from 0 to 9; "),
         ([run, "data.rot=/elsewhere"], "data.rot: InMemoryData takes no such argument; did you mean root?"),
         ([run, "format=png"], "format=png needs a file: out=confusion.png"),
+        ([run, f"out={tmp_path}"], f"out={tmp_path} is a folder; give the name of a file"),
     ):
         done = processes.run(SCRIPT, *arguments, status=1)
         assert done.stdout == ""

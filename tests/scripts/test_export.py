@@ -13,7 +13,7 @@ from torch import nn
 
 from models.build import Input
 from models.load import LoadedRun, load_run
-from models.run_directory import run_directories
+from models.run_directory import CHECKPOINT, run_directories
 from scripts import export
 from tests import processes
 from tests.conftest import FinishedRun
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_an_onnx_file_gives_the_logits_of_the_run(finished_run: FinishedRun, tmp_path: Path) -> None:
-    out = tmp_path / "model.onnx"
+    out = tmp_path / "made" / "model.onnx"
     done = processes.run("scripts/export.py", f"run={finished_run.directory}", f"out={out}", status=0)
     first, second, third = done.stdout.splitlines()
     assert first == f"{out}: {out.stat().st_size / 1e6:.1f} MB"
@@ -62,6 +62,8 @@ def test_the_weights_alone_have_the_names_of_the_network(finished_run: FinishedR
     assert processes.run(*command, status=0).stdout == f"{out}: {out.stat().st_size / 1e6:.1f} MB, the weights alone\n"
     expected = load_run(run).net.state_dict()
     assert run in run_directories(tmp_path)
+    processes.run("scripts/export.py", f"run={run / CHECKPOINT}", "format=safetensors", status=0)
+    assert (run / "weights.safetensors").read_bytes() == out.read_bytes()
     weights = safetensors.torch.load_file(out)
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)

@@ -34,7 +34,8 @@ def test_timm_opens_the_folder_and_its_card_has_the_figures_of_the_run(
     finished_run: FinishedRun, tmp_path: Path
 ) -> None:
     out = tmp_path / "made" / "folder"
-    out.parent.mkdir()
+    out.mkdir(parents=True)
+    (out / ".README.md.1").touch()  # of a process that was killed
     command = ["scripts/export.py", f"run={finished_run.directory}", "format=hub", f"out={out}"]
     done = processes.run(*command, status=0)
     assert done.stdout.startswith(
@@ -44,6 +45,9 @@ def test_timm_opens_the_folder_and_its_card_has_the_figures_of_the_run(
     net = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     images = torch.randn(5, 1, 16, 16)
     assert torch.equal(net(images), run.net(images))
+    again = load_run(out)
+    assert torch.equal(again.net(images), run.net(images))
+    assert (again.input, again.classes, again.preprocessing) == (run.input, run.classes, run.preprocessing)
     config = json.loads((out / "config.json").read_text())
     assert (config["architecture"], config["num_classes"], config["num_features"]) == ("cheapconv", 10, 64)
     assert config["label_names"] == list("0123456789")

@@ -4,9 +4,10 @@
    one stays in cache; the lines of all images follow each other:
    1. A table gets, for each tap and each pixel of the block, the address of the input that the pixel sees through the
       tap; outside the image that is a row of zeros.
-   2. With a depthwise convolution, its outputs go into a buffer, STRIP neighbours of a line at a time, and the table then
-      points there, with a single tap. The outputs of `multiplier` filters for each input lie one set behind the other.
-      Some channels of the whole block come before the next ones, so that its three lines or more stay in first cache.
+   2. With a depthwise convolution, its outputs go into a buffer, and the table then points there, with a single tap.
+      3x3 ones are made for STRIP neighbours of a line at a time, which need no table. The outputs of `multiplier`
+      filters for each input lie one set behind the other. Some channels of the whole block come before the next ones,
+      so that its lines stay in the first cache.
    3. Each panel of output channels is multiplied with all pixels of the block, MR at a time: their sums stay in
       registers. A panel has one or two vectors of outputs and a list of runs of input channels, those that any of its
       outputs sees; its weights are packed as [tap][input of the runs][outputs].
@@ -125,15 +126,24 @@ INLINE const float *weights(const Unit *p, i64 set, i64 channel) {
     return p->depthwise + (set * groups + channel / LANES) * taps * LANES;
 }
 
-/* The channels `first` to `last` of STRIP neighbours; all taps of size x size, `stride` columns apart. */
-INLINE void strip(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out, int size, int stride) {
+typedef struct { i64 line, column, count; } Part; /* neighbours in one line of the output */
+
+static int in_strips(const Unit *p, i64 count) {
+    return p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
+}
+
+/* The channels `first` to `last` of STRIP neighbours from `part` on; size x size taps, `stride` columns apart. */
+INLINE void strip(const Unit *p, const Worker *k, Part part, i64 set, i64 first, i64 last, float *out, int size,
+                  int stride) {
     const int across = (STRIP - 1) * stride + size;
     row x[3][(STRIP - 1) * 2 + 3];
-    for (int r = 0; r < size; r++)
-        for (int j = 0; j < across; j++) { /* each column once, through the first tap that sees it */
-            int m = j / stride < STRIP - 1 ? j / stride : STRIP - 1, s = j - m * stride;
-            x[r][j] = table[(r * size + s) * BLOCK + m];
-        }
+    i64 top = part.line % p->ho * p->sh - p->ph, left = part.column * stride - p->pw;
+    for (int r = 0; r < size; r++) {
+        i64 y = top + r * p->dh;
+        row line = p->x + ((part.line / p->ho * p->h + y) * p->w + left) * p->c;
+        for (int j = 0; j < across; j++)
+            x[r][j] = y >= 0 && y < p->h && left + j >= 0 && left + j < p->w ? line + j * p->c : k->zeros;
+    }
     i64 width = p->c * p->multiplier;
     const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
     for (i64 i = first; i < last; i += LANES, weight += size * size * LANES) {
@@ -169,27 +179,29 @@ static void alone(const Unit *p, const row *table, i64 set, i64 first, i64 last,
     }
 }
 
-/* The channels `first` to `last` of `count` pixels of one line, at `at` in the block. */
-static void depthwise_line(const Unit *p, const Worker *k, i64 set, i64 first, i64 last, i64 count, i64 at) {
-    i64 width = p->c * p->multiplier, whole = last - (last - first) % LANES;
-    int strips = p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
+/* The channels `first` to `last` of the pixels of `part`, which begin at `at` in the block. */
+static void depthwise_line(const Unit *p, const Worker *k, i64 set, i64 first, i64 last, Part part, i64 at) {
+    i64 width = p->c * p->multiplier, whole = last - (last - first) % LANES, count = part.count;
+    int strips = in_strips(p, count);
     float *out = k->buffer + at * width + set * p->c;
-    const row *table = k->table + at;
-    if (strips)
-        for (i64 m = 0; m < count; m += STRIP) {
-            if (m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
-            if (p->sw == 1) strip(p, table + m, set, first, whole, out + m * width, 3, 1);
-            else strip(p, table + m, set, first, whole, out + m * width, 3, 2);
-        }
+    for (i64 m = 0; strips && m < count; m += STRIP) {
+        if (m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
+        Part own = {part.line, part.column + m, STRIP};
+        if (p->sw == 1) strip(p, k, own, set, first, whole, out + m * width, 3, 1);
+        else strip(p, k, own, set, first, whole, out + m * width, 3, 2);
+    }
     if (!strips || whole < last)
-        for (i64 m = 0; m < count; m++) alone(p, table + m, set, strips ? whole : first, last, out + m * width);
+        for (i64 m = 0; m < count; m++)
+            alone(p, k->table + at + m, set, strips ? whole : first, last, out + m * width);
 }
 
-static void depthwise_block(const Unit *p, const Worker *k, i64 lines, i64 columns) {
+static void depthwise_block(const Unit *p, const Worker *k, i64 lines, Part part) {
     for (i64 set = 0; set < p->multiplier; set++)
         for (i64 first = 0; first < p->c; first += GROUP)
-            for (i64 line = 0; line < lines; line++)
-                depthwise_line(p, k, set, first, least(first + GROUP, p->c), columns, line * columns);
+            for (i64 i = 0; i < lines; i++) {
+                Part own = {part.line + i, part.column, part.count};
+                depthwise_line(p, k, set, first, least(first + GROUP, p->c), own, i * part.count);
+            }
 }
 
 /* ---- projection ---- */
@@ -233,6 +245,15 @@ INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, 
         if (p->bias) bias = load_some(p->bias + channel + v * LANES, t);
         for (int m = 0; m < rows; m++) sums[m][v] = bias;
     }
+    for (int m = 0; m < rows; m++) at[m] = pixels[m] * t;
+    if (t >= LANES) /* so that what follows the sums does not wait for memory */
+        for (int m = 0; m < rows; m++)
+            for (int v = 0; v < vectors; v++) {
+                i64 place = at[m] + channel + v * LANES;
+                if (p->inner_residual) __builtin_prefetch(p->inner_residual + place);
+                if (p->residual) __builtin_prefetch(p->residual + place);
+                __builtin_prefetch(p->out + place, 1); /* about to be written */
+            }
     const float *w = p->weight + panel->weight;
     for (i64 tap = 0; tap < taps; tap++) {
         row x[MR];
@@ -250,11 +271,12 @@ INLINE void tile(const Unit *p, const Panel *panel, const row *table, i64 taps, 
             }
         }
     }
-    for (int m = 0; m < rows; m++) at[m] = pixels[m] * t;
     if (t < LANES)
         for (int m = 0; m < rows; m++) finish_few(p, sums[m][0], at[m]);
-    else
-        for (int v = 0; v < vectors; v++) finish(p, sums, v, at, channel + v * LANES, rows);
+    else { /* not in a loop, in which the sums would leave the registers */
+        finish(p, sums, 0, at, channel, rows);
+        if (vectors == 2) finish(p, sums, 1, at, channel + LANES, rows);
+    }
 }
 
 static void project(const Unit *p, const Worker *k, i64 taps, i64 count) {
@@ -280,17 +302,18 @@ typedef struct { i64 lines, columns; } Size;
 
 static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size size) {
     i64 count = size.lines * size.columns, taps = p->kh * p->kw, width = p->c * p->multiplier;
+    int tabled = !p->depthwise || p->c % LANES || !in_strips(p, size.columns);
     for (i64 i = 0; i < size.lines; i++) {
-        i64 line = first_line + i;
-        line_of_table(p, k, line / p->ho, line % p->ho, column, size.columns, i * size.columns);
-        for (i64 j = 0; j < size.columns; j++) k->pixels[i * size.columns + j] = line * p->wo + column + j;
+        i64 line = first_line + i, at = i * size.columns;
+        if (tabled) line_of_table(p, k, line / p->ho, line % p->ho, column, size.columns, at);
+        for (i64 j = 0; j < size.columns; j++) k->pixels[at + j] = line * p->wo + column + j;
     }
     if (p->depthwise) {
-        depthwise_block(p, k, size.lines, size.columns);
+        depthwise_block(p, k, size.lines, (Part){first_line, column, size.columns});
         for (i64 i = 0; i < count; i++) k->table[i] = k->buffer + i * width;
         taps = 1;
     }
-    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* what is left of the last tile repeats the last pixel */
+    for (i64 i = count; i < (count + MR - 1) / MR * MR; i++) { /* the rest of a tile repeats the last pixel */
         for (i64 tap = 0; tap < taps; tap++) k->table[tap * BLOCK + i] = k->table[tap * BLOCK + count - 1];
         k->pixels[i] = k->pixels[count - 1];
     }

@@ -1,10 +1,12 @@
 """Export networks to ONNX and compare them in ONNX Runtime with themselves: one line of JSON each.
 
-    python tests/models/inference/export_every_network.py > rows.jsonl      (every backbone of conf/; half an hour)
+    python tests/models/inference/export_every_network.py > tests/models/inference/every_backbone_in_onnx.jsonl
     python tests/models/inference/export_every_network.py conf:vgg16_bn timm:resnet18
 
-BatchNorms have random statistics, weights and biases. `difference` is the largest of a logit, `largest` the largest
-logit: untrained networks without a last BatchNorm have large ones.
+The first takes every backbone of conf/ and half an hour; test_export.py looks at what it wrote. BatchNorms have random
+statistics, weights and biases. `difference` is the largest of a logit, `largest` the largest logit: untrained networks
+without a last BatchNorm have large ones. `reason` says why a network cannot be exported. `seconds` are those of the
+clock, whatever else the machine did.
 """
 
 import json

@@ -96,23 +96,27 @@ def test_a_weight_written_to_in_inference_mode_is_seen(made_in_inference_mode: b
 # ---- memory ----
 
 
-def under(default: torch.dtype) -> Callable[..., torch.Tensor]:
-    """The kernel, called while the process's default type is another one."""
+def under(default: torch.dtype, kernel: Callable[..., torch.Tensor] = native.gated_conv2d) -> Callable:
+    """`kernel`, called while the process's default type is another one."""
 
     def run(arguments) -> torch.Tensor:
         torch.set_default_dtype(default)
         try:
-            return native.gated_conv2d(arguments)
+            return kernel(arguments)
         finally:
             torch.set_default_dtype(torch.float32)
 
     return run
 
 
-def under_every(arguments) -> torch.Tensor:
-    first, *others = [under(default)(arguments) for default in (torch.float32, torch.float64, torch.float16)]
-    assert all(torch.equal(first, other) for other in others)
-    return first
+def under_every(kernel: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def run(arguments) -> torch.Tensor:
+        types = (torch.float32, torch.float64, torch.float16)
+        first, *others = [under(default, kernel)(arguments) for default in types]
+        assert all(torch.equal(first, other) for other in others)
+        return first
+
+    return run
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
