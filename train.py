@@ -53,7 +53,7 @@ def train(run: Run) -> record.Record | None:
     pl.seed_everything(run.config["seed"], workers=True, verbose=False)
     data = config["data"]
     built = build(**config["model"], input=Input(data.num_classes, data.input_size, data.channels))
-    return fit(run, config, built, load_teacher(run.config["teacher"], run.config["data"]))
+    return fit(run.with_model(built.measured), config, built, load_teacher(run.config["teacher"], run.config["data"]))
 
 
 def fit(run: Run, config: dict[str, Any], built: "Built", teacher: "Teacher | None" = None) -> record.Record | None:

@@ -35,7 +35,7 @@ def rebuild_lines(built: Built) -> list[str]:
             *_by_operators(cost),
         ]
     reasons = ", ".join(f"{number} ({reason})" for reason, number in kept.items())
-    chosen = [str(built.choice)] if built.choice else []
+    chosen = [str(budget) for budget in (built.timed, built.choice) if budget]
     return [
         *chosen,
         f"{replaced} of {len(built.swaps)} convolutions replaced" + (f"; kept: {reasons}" if kept else ""),

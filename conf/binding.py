@@ -72,6 +72,11 @@ def check(config: dict[str, Any]) -> None:
                 raise ValueError(f"{group}.{name}: no such key{near_matches(name, known)}")
     if config.get("run_dir") == "":
         raise ValueError("run_dir needs a value: run_dir=..., or null for one named after the run")
+    model = config.get("model") or {}
+    if None not in (model.get("budget_ms"), model.get("budget_macs")):
+        raise ValueError(
+            f"model.budget_ms={model['budget_ms']:g} and model.budget_macs={model['budget_macs']:g}: give one of them"
+        )
     for key, least in AT_LEAST.items():
         group, _, name = key.rpartition(".")
         value = (nodes.get(group) or {}).get(name)

@@ -42,6 +42,8 @@ def identifying(config: dict[str, Any]) -> dict[str, Any]:
         leaves["teacher"] = normpath(leaves["teacher"])
     else:  # how a network learns from a teacher changes nothing where there is none
         leaves = {key: value for key, value in leaves.items() if not key.startswith("distillation.")}
+    if "model.budget_ms" in leaves:  # it decides, and what it came to is measured once for each run
+        leaves.pop("model.budget_macs", None)
     data = config.get("data") or {}
     if data.get("_target_") == FILES:
         leaves["data.folder"] = Path(data["root"]).name

@@ -27,6 +27,11 @@ def require_all(number: int) -> None:
     )
 
 
+def several() -> bool:
+    """Whether this is one of several processes of a run, as far as can be told before they know of each other."""
+    return not is_first_process() or (_started()[0] or 1) > 1
+
+
 def _started() -> tuple[int | None, int | None]:
     """The number of processes and of their nodes; None, None where Lightning starts the processes.
 

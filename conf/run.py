@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from conf import binding
 from conf.identity import differences, identifying
 from conf.lock import RunningElsewhereError, locked
 from conf.logs import is_first_process
+from conf.processes import several
 from conf.run_name import directory_name, run_names
 from conf.stop import Stopped
 from models.run_directory import CHECKPOINT, CONFIG, FAILURE, PREVIOUS, RESULT, read, write_whole
@@ -41,6 +42,10 @@ class Run:
         """What is written down beside the configuration where the run was given more epochs later."""
         return {EXTENDED: self.extended_from} if self.extended_from else {}
 
+    def with_model(self, values: dict[str, Any]) -> "Run":
+        """The same run with `values` in the model's part of its configuration."""
+        return replace(self, config=self.config | {"model": self.config["model"] | values})
+
 
 def settle(config: DictConfig) -> Run:
     """Check `config`, name the run and fill in `run_dir` where it is null.
@@ -56,6 +61,7 @@ def settle(config: DictConfig) -> Run:
         config.run_dir = str(Path(os.environ.get("RUN_ROOT", "runs")) / directory_name(names, plain))
         plain = plain_config(config)
     directory = Path(plain["run_dir"])
+    _recall_budget(directory, plain)
     return Run(names, plain, directory, _epochs_before(directory, plain))
 
 
@@ -123,6 +129,25 @@ def _writing_to(directory: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OSError(f"cannot write to run_dir {directory} ({error.strerror}); set run_dir or RUN_ROOT") from error
+
+
+def _recall_budget(directory: Path, config: dict[str, Any]) -> None:
+    """Fill in the MACs that a budget of milliseconds came to when `directory` began: measured again, they may differ.
+
+    So all processes of a run build the same network, and so does every later one. ValueError where several start at
+    once and none has measured yet.
+    """
+    model = config["model"]
+    if model["budget_ms"] is None:
+        return
+    kept = read(directory / CONFIG)
+    if kept and not differences(identifying(kept), identifying(config)):
+        model["budget_macs"] = kept["model"].get("budget_macs")
+    elif several():
+        raise ValueError(
+            f"model.budget_ms={model['budget_ms']:g}: one process has to measure what that comes to, and several start "
+            "here; give the model.budget_macs that scripts/complexity.py prints for it"
+        )
 
 
 def _epochs_before(directory: Path, config: dict[str, Any]) -> list[int]:

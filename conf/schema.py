@@ -20,7 +20,8 @@ from conf.presets import register_backbones
 class Model:
     """A network: a backbone, the layer that replaces its convolutions and the scope that selects them.
 
-    A budget (MACs an image, or how many times fewer than the backbone's own) chooses the layer's knob.
+    A budget (MACs an image, how many times fewer than the backbone's own, or milliseconds an image on this machine)
+    chooses the layer's knob.
     """
 
     backbone: dict[str, Any] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Model:
     scope: dict[str, Any] = field(default_factory=dict)
     budget_macs: float | None = None
     budget_ratio: float | None = None
+    budget_ms: float | None = None
 
 
 @dataclass

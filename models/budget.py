@@ -1,5 +1,7 @@
 """Choose a layer's knob so that the rebuilt network comes closest to a budget of MACs, from below."""
 
+import itertools
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,32 +33,67 @@ class Choice:
         )
 
 
-def meet_budget(layer: Layer, places: Sequence[Place], fixed_macs: int, budget: float) -> Choice:
-    """The knob's values for `places`, next to `fixed_macs` spent elsewhere, that come closest to `budget` from below.
+@dataclass(frozen=True)
+class Ladder:
+    """The networks that a layer's knob leads to, next to `fixed_macs` spent elsewhere.
 
-    All places get the dearest value that the budget allows for all. Then each place, in order, gets the next dearer
-    value if the budget still allows it; the first come first because early convolutions are narrow, so that there the
-    cheaper value saves the least time. Raises ValueError where the layer has no knob, and where no value meets the
-    budget, with the range that can be met.
+    `rungs` are the knob's values, the one that costs least in all `places` first; `costs` their MACs at each place.
     """
+
+    knob: str
+    rungs: list[Any]
+    places: Sequence[Place]
+    costs: dict[Any, list[int]]
+    fixed_macs: int
+    layers: dict[Any, Layer]
+
+    @property
+    def totals(self) -> list[int]:
+        """The MACs of the networks that have one value everywhere."""
+        return [self.fixed_macs + sum(self.costs[value]) for value in self.rungs]
+
+    @property
+    def reachable(self) -> list[int]:
+        """Every budget that leads to a network of its own: from one value everywhere to the next, place by place."""
+        steps = [
+            itertools.accumulate(map(operator.sub, self.costs[high], self.costs[low]), initial=total)
+            for low, high, total in zip(self.rungs, self.rungs[1:], self.totals, strict=False)
+        ]
+        totals = self.totals
+        return sorted({macs for way in steps for macs in way if totals[0] <= macs <= totals[-1]} | {*totals})
+
+    def meet(self, budget: float) -> Choice:
+        """The knob's values that come closest to `budget` from below.
+
+        All places get the dearest value that the budget allows for all. Then each place, in order, gets the next dearer
+        value if the budget still allows it; the first come first because early convolutions are narrow, so that there
+        the cheaper value saves the least time. Raises ValueError where no value meets the budget, with the range that
+        can be met.
+        """
+        totals = self.totals
+        if not totals[0] <= budget <= totals[-1]:
+            raise ValueError(
+                f"a budget of {budget:,.0f} MACs cannot be met by {self.knob} from {self.rungs[0]} to "
+                f"{self.rungs[-1]}: they reach {totals[0]:,} to {totals[-1]:,} MACs; choose one in that range, or null "
+                "for the layer as it is"
+            )
+        rank = max(rank for rank, total in enumerate(totals) if total <= budget)
+        low, high, total = self.rungs[rank], self.rungs[min(rank + 1, len(totals) - 1)], totals[rank]
+        chosen = {}
+        for place, dear, cheap in zip(self.places, self.costs[high], self.costs[low], strict=True):
+            affordable = total + dear - cheap <= budget
+            chosen[place.name] = high if affordable else low
+            total += dear - cheap if affordable else 0
+        return Choice(budget, self.knob, chosen, {name: self.layers[value] for name, value in chosen.items()})
+
+
+def ladder(layer: Layer, places: Sequence[Place], fixed_macs: int) -> Ladder:
+    """What the knob of `layer` leads to in `places`; ValueError where the layer has no knob."""
     keys, values = _knob(layer)
-    knob = ".".join(keys)
-    costs = {value: _costs(_with(layer, keys, value), places) for value in values}
-    ladder = sorted(values, key=lambda value: sum(costs[value]))
-    totals = [fixed_macs + sum(costs[value]) for value in ladder]
-    if not totals[0] <= budget <= totals[-1]:
-        raise ValueError(
-            f"a budget of {budget:,.0f} MACs cannot be met by {knob} from {ladder[0]} to {ladder[-1]}: "
-            f"they reach {totals[0]:,} to {totals[-1]:,} MACs; choose one in that range, or null for the layer as it is"
-        )
-    rank = max(rank for rank, total in enumerate(totals) if total <= budget)
-    low, high, total = ladder[rank], ladder[min(rank + 1, len(ladder) - 1)], totals[rank]
-    chosen = {}
-    for place, dear, cheap in zip(places, costs[high], costs[low], strict=True):
-        affordable = total + dear - cheap <= budget
-        chosen[place.name] = high if affordable else low
-        total += dear - cheap if affordable else 0
-    return Choice(budget, knob, chosen, {name: _with(layer, keys, value) for name, value in chosen.items()})
+    layers = {value: _with(layer, keys, value) for value in values}
+    costs = {value: _costs(layers[value], places) for value in values}
+    rungs = sorted(values, key=lambda value: sum(costs[value]))
+    return Ladder(".".join(keys), rungs, places, costs, fixed_macs, layers)
 
 
 def _knob(layer: Layer) -> tuple[Keys, tuple]:
@@ -64,7 +101,8 @@ def _knob(layer: Layer) -> tuple[Keys, tuple]:
     if not found:
         name = getattr(made_by(layer), "__name__", layer)
         raise ValueError(
-            f"{name} has no knob that a budget could turn; set model.budget_macs and model.budget_ratio to null"
+            f"{name} has no knob that a budget could turn; set model.budget_macs, model.budget_ratio and "
+            "model.budget_ms to null"
         )
     return found
 

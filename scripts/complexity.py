@@ -56,7 +56,8 @@ def main(config: DictConfig) -> None:
 def report(built: "Built", network_input: "Input") -> dict[str, Any]:
     """Everything counted, per image; of gated layers `macs` is dense, `macs_gates_closed` with every gate shut.
 
-    `macs_by_operators`: what only operators counted, without a formula of the layer beside them.
+    `macs_by_operators`: what only operators counted, without a formula of the layer beside them. `time`: what a budget
+    of milliseconds came to, and the predicted and the measured time.
     """
     cost, baseline = built.cost, built.baseline
     return {
@@ -72,6 +73,7 @@ def report(built: "Built", network_input: "Input") -> dict[str, Any]:
         "baseline_flops": baseline.flops,
         "baseline_activations": baseline.activations,
         "uncounted": cost.uncounted,
+        "time": asdict(built.timed) if built.timed else None,
         "convolutions": [asdict(swap) | {"replaced": swap.replaced} for swap in built.swaps],
         "layers": [asdict(layer) for layer in cost.layers],
     }

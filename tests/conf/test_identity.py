@@ -16,6 +16,7 @@ PART = [
     "model.backbone.depth=26",
     "model.layer.depth=2",
     "model.budget_ratio=4",
+    "model.budget_ms=4",
     "data=fake",
     "data.input_size=32",
     "data.batch_size=32",
@@ -83,6 +84,13 @@ def test_what_decides_the_numbers_is_part(override: str) -> None:
 @pytest.mark.parametrize("overrides", NOT_PART, ids=" ".join)
 def test_where_things_are_and_what_is_shown_is_not(overrides: list[str]) -> None:
     assert not differences(identifying(settled(*overrides).config), identifying(usual().config))
+
+
+def test_what_milliseconds_came_to_in_macs_is_not() -> None:
+    run = settled("model=resnet20_sic", "model.budget_ms=4")
+    measured = run.with_model({"budget_macs": 5_000_000})
+    assert measured.config["model"]["budget_macs"] == 5_000_000
+    assert identifying(measured.config) == identifying(run.config)
 
 
 def test_how_it_learns_from_a_teacher_is_part_where_there_is_one() -> None:

@@ -46,7 +46,7 @@ MISTAKES = [
     ("trainer.max_epoch=1", "error: trainer.max_epoch: Trainer takes no such argument; did you mean max_epochs, "),
     ("modell=resnet20", "error: modell: no such key; did you mean model?"),
     ("+foo=1", "error: foo: no such key; there are: callbacks, "),
-    ("+model.foo=1", "error: model.foo: no such key; there are: backbone, budget_macs, budget_ratio, layer, scope"),
+    ("+model.foo=1", "model.foo: no such key; there are: backbone, budget_macs, budget_ms, budget_ratio, layer, scope"),
     ("seed=one", "error: seed: Value 'one' of type 'str' could not be converted to Integer"),
     ("model/scope=names", "error: model.scope.patterns needs a value: model.scope.patterns=..."),
     ("~seed", "error: seed needs a value: seed=..."),

@@ -7,9 +7,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+import train
 from conf import schema
 from conf.run import Run, attempt, begin, finished, settle
 from conf.stop import Stopped
+from models import time_budget
+from models.cost import count
 from tests.conftest import ROOT
 
 
@@ -111,6 +114,32 @@ def test_a_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.ckpt", "result_40_epochs.json"]
     keep(settled(where, "trainer.max_epochs=60"))  # killed, and the same command again
     assert settled(where, "trainer.max_epochs=80").extension == {"extended_from": [40, 60]}
+
+
+def test_what_a_budget_of_milliseconds_came_to_is_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be another one when it is measured again, and every process of a run is to build the same network."""
+    overrides = ["model=resnet20_sic", "model.budget_ms=3", f"run_dir={tmp_path / 'run'}"]
+    first = settled(*overrides)
+    assert first.config["model"]["budget_macs"] is None
+    keep(first.with_model({"budget_macs": 5_000_000}))
+    assert settled(*overrides).config["model"]["budget_macs"] == 5_000_000
+    assert settled(*overrides, "model.budget_ms=4").config["model"]["budget_macs"] is None
+    for name, value in (("TORCHELASTIC_RUN_ID", "1"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert settled(*overrides).config["model"]["budget_macs"] == 5_000_000
+    with pytest.raises(ValueError, match=r"budget_ms=4: one process has to measure .* give the model.budget_macs"):
+        settled(*overrides, "model.budget_ms=4")
+    with pytest.raises(ValueError, match=r"model.budget_ms=3 and model.budget_macs=5e\+06: give one of them"):
+        settled(*overrides, "model.budget_macs=5e6")
+
+
+def test_a_run_keeps_what_its_budget_of_milliseconds_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Run] = []
+    monkeypatch.setattr(train, "fit", lambda run, config, built, teacher: begun.append(run))
+    monkeypatch.setattr(time_budget, "milliseconds", lambda nets, shape: [count(net, shape[1:]).macs for net in nets])
+    train.train(settled("model=resnet20", "model.backbone.depth=8", "model/layer=ghost", "model.budget_ms=1.5e6"))
+    model = begun[0].config["model"]
+    assert 1.4e6 < model["budget_macs"] <= model["budget_ms"] == 1.5e6
 
 
 def test_a_failed_run_says_so_in_its_directory_until_it_is_tried_again(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_an_unreachable_budget_names_the_range() -> None:
 
 
 def test_a_budget_that_means_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Conv2d has no knob .* set model.budget_macs and model.budget_ratio to null"):
+    with pytest.raises(ValueError, match=r"Conv2d has no knob .* set model.budget_macs, model.budget_ratio and"):
         build(resnet8, partial(nn.Conv2d), spatial, DATA, budget_ratio=2)
     with pytest.raises(ValueError, match=r"model.budget_macs=1e\+07 and model.budget_ratio=4: give one"):
         build(resnet8, SIC, spatial, DATA, budget_macs=1e7, budget_ratio=4)
