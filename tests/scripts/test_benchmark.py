@@ -44,14 +44,14 @@ def test_the_data_benchmark_pairs_ours_with_torchvision_and_timm() -> None:
 def test_a_benchmark_must_be_chosen() -> None:
     done = processes.run("scripts/benchmark.py", status=1)
     assert done.stdout == ""
-    assert "error: benchmark: nothing is chosen; choose one with benchmark=..., there are: data" in done.stderr
+    assert "error: benchmark: nothing is chosen; choose one with benchmark=..., there are: budget, data" in done.stderr
 
 
 @pytest.mark.slow
 def test_help_needs_no_choice() -> None:
     done = processes.run("scripts/benchmark.py", "--help", status=0)
     assert done.stderr == ""
-    assert "benchmark: data, gates, networks, published, study, train" in done.stdout
+    assert "benchmark: budget, data, gates, networks, published, study, train" in done.stdout
 
 
 def test_rows_are_shown_as_they_come(capsys) -> None:

@@ -262,6 +262,12 @@ INLINE void tiles(const Conv *p, const Panels *q, const Class *class, i64 count,
         vec sums[MR][VECTORS] = {0};
         const float *x[MR];
         for (int m = 0; m < MR; m++) x[m] = open[m].x;
+        for (int m = 0; m < MR; m++) /* so that what follows the sums does not wait for memory */
+            for (int v = 0; v < vectors; v++) {
+                i64 at = (i64)open[m].pixel * p->t + q->channel + v * LANES;
+                if (p->residual) __builtin_prefetch(p->residual + at);
+                __builtin_prefetch(p->out + at, 1);
+            }
         if (zeros) reach(p, open, &rows, &columns);
         for (i64 r = rows.first; r <= rows.last; r++)
             for (i64 s = columns.first; s <= columns.last; s += next) {
@@ -270,6 +276,7 @@ INLINE void tiles(const Conv *p, const Panels *q, const Class *class, i64 count,
                     for (int m = 0; m < MR; m++) x[m] = outside(p, open[m].pixel, r, s) ? zeros - first : open[m].x;
                 run(sums, x, first, first + length, q->weight + (r * kw + s) * c * PANEL, step, vectors);
             }
+#pragma GCC unroll 4 /* in a loop the sums would leave the registers */
         for (int v = 0; v < vectors; v++)
             if (v * LANES < q->channels) finish(p, q, open, end - open, sums, v);
     }
