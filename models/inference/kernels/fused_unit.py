@@ -72,14 +72,16 @@ class FusedUnit(nn.Module):
         self.stride, self.padding, self.dilation = (
             list(getattr(geometry, n)) for n in ("stride", "padding", "dilation")
         )
-        self.connections = connections
+        self.in_channels, self.connections = geometry.in_channels, connections
 
     def forward(self, x: Tensor, *added: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.in_channels:  # a fraction of the channels would pass for a depthwise one
+            raise ValueError(f"x of shape {tuple(x.shape)}: must be (N, {self.in_channels}, H, W)")
         waiting = list(added)
         inner, outer = (None if add is None else waiting.pop(0) for add in self.adds)
         arguments = self._arguments(x, inner, outer)
         if added:
-            shape = arguments.output_shape if x.dim() == 4 else None
+            shape = arguments.output_shape
             if not all(_joins(tensor, x, shape) for tensor in added):
                 return self._separately(arguments)
         return portable(arguments) if torch.compiler.is_compiling() else unit(arguments)  # a compiler fuses by itself
@@ -103,9 +105,9 @@ class FusedUnit(nn.Module):
         n, _, *size = output_shape
         before = () if self.depthwise is None else tuple(self.depthwise.shape)
         depthwise = conv_macs(before, (n, before[0], *size)) if before else 0
-        return depthwise + output_shape[0] * size[0] * size[1] * self.connections
+        return depthwise + n * size[0] * size[1] * self.connections
 
 
-def _joins(other: Tensor, x: Tensor, shape: tuple[int, ...] | None) -> bool:
+def _joins(other: Tensor, x: Tensor, shape: tuple[int, ...]) -> bool:
     """Whether `other` is a tensor of the shape, type and device of the output for x."""
     return isinstance(other, Tensor) and other.shape == shape and other.dtype == x.dtype and other.device == x.device

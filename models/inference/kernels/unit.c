@@ -83,7 +83,7 @@ INLINE vec relu(vec v) { return (vec)((ivec)v & ~(ivec)(v < 0)); } /* NaN stays 
 
 static i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-/* How many output columns, from 0 on, have their tap s left of the image; `past`: left of the image's end. */
+/* How many output columns, from 0 on, have their tap s left of the input column `border`. */
 static i64 columns_before(const Unit *p, i64 s, i64 border) {
     i64 reach = border + p->pw - s * p->dw;
     i64 columns = reach <= 0 ? 0 : (reach + p->sw - 1) / p->sw;

@@ -135,3 +135,11 @@ def test_a_convolution_takes_in_any_upper_limit(limit: nn.Module) -> None:
 def test_a_lower_limit_below_zero_stays() -> None:
     net = Parts(lambda n, x: F.hardtanh(n.norm(n.project(x)), -1, 1))
     assert F.hardtanh in {node.target for node in deployed_like(net).graph.nodes}
+
+
+@pytest.mark.parametrize("channels", [4, 16])
+def test_another_number_of_channels_is_refused(channels: int) -> None:
+    """Four of eight channels would pass for two filters each."""
+    deployed = deploy(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1)).eval())
+    with pytest.raises(ValueError, match=rf"x of shape \(2, {channels}, 9, 7\): must be \(N, 8, H, W\)"):
+        deployed(torch.randn(2, channels, 9, 7))
