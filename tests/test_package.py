@@ -32,13 +32,13 @@ import cheapconv
 from cheapconv import rebuild, scope
 from cheapconv.cost import count
 from cheapconv.inference.deploy import deploy
-from cheapconv.inference.kernels import native
+from cheapconv.kernels import native
 from cheapconv.layers.lccl import LCCL
 from cheapconv.load import load_run
 
 NEED_IT = ("classifier", "divergence", "evaluator", "strategies", "sync_norm")
 LIGHTNING = [f"cheapconv.training.{name}" for name in NEED_IT]
-TRITON = "cheapconv.inference.kernels.triton_gated_conv"
+TRITON = "cheapconv.kernels.triton_gated_conv"
 for module in pkgutil.walk_packages(cheapconv.__path__, "cheapconv."):
     if module.name not in (*LIGHTNING, TRITON):
         importlib.import_module(module.name)

@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "models/init.py": set(),
     "models/scope.py": {"models.geometry"},
     "models/approximation.py": {"models.geometry"},
-    "models/layers": {"models.layers", "models.approximation", "models.geometry"},
+    "models/layers": {"models.layers", "models.approximation", "models.geometry", "models.kernels"},
     "models/backbones": {
         "models.backbones",
         "models.errors",
@@ -122,11 +122,12 @@ MAY_IMPORT = {
         "models.training.penalty",
         "models.layers",
         "models.geometry",
+        "models.kernels",
         "models.macs",
         "models.memory_format",
         "models.watch",
     },
-    "models/inference/kernels": {"models.inference.kernels", "models.geometry", "models.macs"},
+    "models/kernels": {"models.kernels", "models.geometry", "models.macs"},
 }
 SOURCES = [ROOT / "train.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]
 FILES = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]

@@ -7,12 +7,12 @@ import torch
 from torch import fx, nn
 
 from ..geometry import ConvGeometry
+from ..kernels.fused_conv import Add
+from ..kernels.fused_unit import Depthwise, Step
 from ..layers.lccl import LCCL
 from ..layers.subdivided import Subdivided
 from .calls import ceiling_of, is_norm, kind, module_of
 from .folding import Affine, affine_of, fused, fused_depthwise, fused_unit
-from .kernels.fused_conv import Add
-from .kernels.fused_unit import Depthwise, Step
 from .memory import Memory
 from .recording import has_hooks, inplace
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import first_line
+from ..kernels.fused_gated_conv import FusedGatedConv
 from ..layers import gated_layers
 from ..layers.subdivided import Subdivided
 from ..memory_format import plain_copy
-from .kernels.fused_gated_conv import FusedGatedConv
 
 log = logging.getLogger(__name__)
 Metadata = Mapping[str, Any]

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import ConvGeometry
+from ..kernels.fused_conv import FusedConv
+from ..kernels.fused_gated_conv import FusedGatedConv
+from ..kernels.fused_unit import Depthwise, FusedUnit, Step
 from ..layers.lccl import GAIN, LCCL, Gate
 from ..layers.subdivided import Subdivided
-from .kernels.fused_conv import FusedConv
-from .kernels.fused_gated_conv import FusedGatedConv
-from .kernels.fused_unit import Depthwise, FusedUnit, Step
 
 Affine = tuple[Tensor, Tensor]  # scale and shift of each channel, in double precision
 

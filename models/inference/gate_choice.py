@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..columns import columns
+from ..kernels.fused_gated_conv import FusedGatedConv
 from ..watch import watched
-from .kernels.fused_gated_conv import FusedGatedConv
 
 REPEATS = 5
 DECISIVE = 1e30  # added to a gate's bias it opens every position, taken off it closes every position

@@ -5,10 +5,10 @@ import operator
 import torch
 from torch import fx, nn
 
+from ..kernels.fused_conv import FusedConv
+from ..kernels.fused_gated_conv import FusedGatedConv
+from ..kernels.fused_unit import FusedUnit
 from .calls import is_relu, kind, module_of
-from .kernels.fused_conv import FusedConv
-from .kernels.fused_gated_conv import FusedGatedConv
-from .kernels.fused_unit import FusedUnit
 from .memory import FRESH
 
 NEW_TENSORS = FRESH | {FusedConv, FusedGatedConv, FusedUnit, operator.add, operator.mul, torch.add, torch.mul}

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.geometry import ConvGeometry
-from models.inference.kernels import native
-from models.inference.kernels.fused_conv import FusedConv
-from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.kernels import native
+from models.kernels.fused_conv import FusedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
 from scripts.benchmarks.side_by_side import SideBySide, time_in_turn
 
 # (input channels, output channels, stride, input size) of the 3 x 3 convolutions, by batch size.

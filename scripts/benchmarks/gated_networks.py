@@ -19,7 +19,7 @@ from models.cost import count
 from models.inference.deploy import deploy
 from models.inference.engines import Network, fastest, laid_out
 from models.inference.gate_choice import choose_gates
-from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
 from models.load import load_run, model_parts
 from models.rebuild import made_by
 from models.run_directory import RESULT, read

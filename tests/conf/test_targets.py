@@ -12,7 +12,7 @@ FOREIGN: list[dict[str, Any]] = [
     {"layer": {"_target_": "os.system", "command": "true"}},
     {"layer": {"_target_": "torch.os.system", "command": "true"}},
     {"layer": {"_target_": "torch.hub.load", "repo_or_dir": "a/b"}},
-    {"layer": {"_target_": "models.inference.kernels.compilation._compile", "command": ["true"]}},
+    {"layer": {"_target_": "models.kernels.compilation._compile", "command": ["true"]}},
     {"layer": {"_target_": "torch.nn.Conv2d", "bias": [{"_target_": "builtins.eval"}]}},
     {"layer": {"_target_": "torch.nn.Conv2d", "_partial_": {"_target_": "hydra.utils.get_method"}}},
 ]

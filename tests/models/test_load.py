@@ -80,7 +80,7 @@ FOREIGN: list[dict[str, Any]] = [
     {"_target_": "torch.nn.functional.torch.hub.load", "repo_or_dir": "a/b"},
     {"_target_": "torch.nn.Parameter"},
     {"_target_": "torch.nn.factory_kwargs", "kwargs": {}},
-    {"_target_": "models.inference.kernels.compilation.load", "source": "a.c"},
+    {"_target_": "models.kernels.compilation.load", "source": "a.c"},
     {"_target_": "models.layers.sic.nn.Conv2d"},
     {"_target_": "models.backbones.library.get_close_matches"},
     {"_target_": "models.layers.absent.Absent"},

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from conf import schema
 from models.build import paper_input
 from models.inference.deploy import deploy
-from models.inference.kernels.fused_conv import FusedConv
+from models.kernels.fused_conv import FusedConv
 from tests.conftest import ROOT, choices
 from tests.models.inference.deployed import randomise
 

@@ -13,8 +13,8 @@ from models.backbones.cifar_resnet import cifar_resnet
 from models.build import Input
 from models.cost import count
 from models.inference.deploy import deploy
-from models.inference.kernels.fused_conv import FusedConv
-from models.inference.kernels.fused_unit import FusedUnit
+from models.kernels.fused_conv import FusedConv
+from models.kernels.fused_unit import FusedUnit
 from models.layers.bases import Bases
 from models.layers.separable import Separable
 from models.layers.sic import SIC

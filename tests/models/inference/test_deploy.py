@@ -14,9 +14,9 @@ from models.backbones.preact_resnet import preact_resnet
 from models.build import Input, build
 from models.cost import count
 from models.inference.deploy import deploy
-from models.inference.kernels.fused_conv import FusedConv
-from models.inference.kernels.fused_gated_conv import FusedGatedConv
-from models.inference.kernels.fused_unit import FusedUnit
+from models.kernels.fused_conv import FusedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
+from models.kernels.fused_unit import FusedUnit
 from models.layers.lccl import LCCL
 from models.scope import spatial
 from tests.models.inference.deployed import agrees, assert_same, live_in, plain

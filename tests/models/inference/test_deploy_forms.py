@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 from models.inference.deploy import deploy
-from models.inference.kernels.fused_conv import FusedConv
-from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.kernels.fused_conv import FusedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.group_equivariant import GroupConv2d
 from models.layers.lccl import LCCL
 from models.training.penalty import gate_penalty

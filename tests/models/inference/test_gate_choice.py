@@ -10,7 +10,7 @@ from models.backbones.cifar_resnet import cifar_resnet
 from models.build import Input, build
 from models.inference.deploy import deploy
 from models.inference.gate_choice import GateChoice, choose_gates, gate_table
-from models.inference.kernels.fused_gated_conv import FusedGatedConv
+from models.kernels.fused_gated_conv import FusedGatedConv
 from models.layers.lccl import LCCL
 from models.scope import spatial
 

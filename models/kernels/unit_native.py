@@ -56,7 +56,7 @@ def can_run(a: UnitArguments) -> bool:
 
 
 def unit(a: UnitArguments) -> Tensor:
-    """The operator of models/inference/kernels/unit.py, for tensors that `can_run` accepts."""
+    """The operator of models/kernels/unit.py, for tensors that `can_run` accepts."""
     out = torch.empty(a.output_shape, dtype=a.x.dtype, device=a.x.device, memory_format=torch.channels_last)
     if out.numel() == 0:
         return out

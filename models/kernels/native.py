@@ -46,7 +46,7 @@ def can_run(a: Arguments) -> bool:
 
 
 def gated_conv2d(a: Arguments) -> Tensor:
-    """The operator of models/inference/kernels/gated_conv.py, for tensors that `can_run` accepts."""
+    """The operator of models/kernels/gated_conv.py, for tensors that `can_run` accepts."""
     # Of x's own type, not the process's default one, which set_default_dtype changes.
     out = torch.empty(a.output_shape, dtype=a.x.dtype, device=a.x.device, memory_format=torch.channels_last)
     if out.numel() == 0:

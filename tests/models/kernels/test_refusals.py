@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.inference.kernels.arguments import Arguments
-from models.inference.kernels.gated_conv import gated_conv2d
+from models.kernels.arguments import Arguments
+from models.kernels.gated_conv import gated_conv2d
 
 FITS: dict[str, Any] = {
     "x": torch.randn(2, 6, 5, 7),

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.inference.kernels import test_gated_conv as contract
-from tests.models.inference.kernels.test_gated_conv import check, drawn, make, to
+from tests.models.kernels import test_gated_conv as contract
+from tests.models.kernels.test_gated_conv import check, drawn, make, to
 
 pytest.importorskip("triton", reason="Triton is for Linux")
 ROOT = Path(__file__).parents[4]
@@ -43,7 +43,7 @@ def test_keeps_the_contract_in_the_interpreter() -> None:
 
 
 def in_the_interpreter() -> None:
-    from models.inference.kernels import triton_gated_conv as kernels
+    from models.kernels import triton_gated_conv as kernels
 
     torch.manual_seed(0)
     for name, case in CASES.items():
@@ -64,7 +64,7 @@ def in_the_interpreter() -> None:
 
 
 def test_leaves_other_types_and_large_tensors_to_plain_pytorch() -> None:
-    from models.inference.kernels import triton_gated_conv as kernels
+    from models.kernels import triton_gated_conv as kernels
 
     a = make()
     assert kernels.can_run(a)
@@ -87,7 +87,7 @@ LAUNCHES = [
 @pytest.mark.parametrize("launch", LAUNCHES, ids=str)
 def test_compiles_for_cuda(launch: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
     """Arguments that are 1 or None become constants, as when Triton launches a kernel."""
-    from models.inference.kernels import triton_gated_conv as kernels
+    from models.kernels import triton_gated_conv as kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     geometry = dict.fromkeys(("kh", "kw"), 3) | dict.fromkeys(("sh", "sw", "dh", "dw", "ph", "pw"), 1)

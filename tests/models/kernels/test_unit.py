@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.inference.kernels import unit, unit_native
-from models.inference.kernels.arguments import UnitArguments
+from models.kernels import unit, unit_native
+from models.kernels.arguments import UnitArguments
 from models.layers.subdivided import Subdivided
-from tests.models.inference.kernels.test_gated_conv import LAYOUTS
+from tests.models.kernels.test_gated_conv import LAYOUTS
 
 EVERYTHING = "depthwise depthwise_bias bias inner_residual scale residual inner_relu relu"
 needs_compiler = pytest.mark.skipif(unit_native.library() is None, reason="no C compiler")

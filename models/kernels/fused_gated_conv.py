@@ -6,15 +6,15 @@ import operator
 import torch
 from torch import Tensor, nn
 
-from ...geometry import ConvGeometry
-from ...macs import conv_macs
+from ..geometry import ConvGeometry
+from ..macs import conv_macs
 from .arguments import Arguments
 from .fused_conv import Add, FusedConv, activate
 from .gated_conv import gate_sums, gated_conv2d
 
 
 class FusedGatedConv(nn.Module):
-    """ReLU?(inner(conv(x)) * gate(x) * scale + shift + residual), as models/inference/kernels/gated_conv.py defines it.
+    """ReLU?(inner(conv(x)) * gate(x) * scale + shift + residual), as models/kernels/gated_conv.py defines it.
 
     `skips` chooses how: only where the gate is open, or everywhere, as a fused convolution times the gate. The results
     agree but where the gate is closed and the window holds NaN or infinity, which the dense product spreads.

@@ -1,4 +1,4 @@
-/* A convolution times its gate, computed only where the gate is open (see models/inference/kernels/gated_conv.py).
+/* A convolution times its gate, computed only where the gate is open (see models/kernels/gated_conv.py).
 
    Images are NHWC, so the window of one output pixel is a few contiguous runs of memory. Row by row:
    1. The gate of every pixel is a dot product of its window with one filter: a few per cent of the work.

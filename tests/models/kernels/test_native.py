@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from models.inference.kernels import gated_conv, native
-from tests.models.inference.kernels.test_gated_conv import check, dense, drawn, make
+from models.kernels import gated_conv, native
+from tests.models.kernels.test_gated_conv import check, dense, drawn, make
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")

@@ -1,6 +1,6 @@
 """How the native kernel is compiled and where it is kept, in real processes.
 
-GEOMETRIES=2000 python -m pytest -n 0 tests/models/inference/kernels/test_compilation.py    (a longer search)
+GEOMETRIES=2000 python -m pytest -n 0 tests/models/kernels/test_compilation.py    (a longer search)
 """
 
 import os
@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.inference.kernels import compilation, gated_conv, native, unit_native
-from tests.models.inference.kernels import test_gated_conv, test_unit
-from tests.models.inference.kernels.test_gated_conv import check, make
+from models.kernels import compilation, gated_conv, native, unit_native
+from tests.models.kernels import test_gated_conv, test_unit
+from tests.models.kernels.test_gated_conv import check, make
 
 ROOT = Path(__file__).parents[4]
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
@@ -278,7 +278,7 @@ def test_reads_and_writes_what_is_its_own(tmp_path: Path) -> None:
         pytest.skip("the compiler has no address sanitizer")
     command = compiler(tmp_path, "-fsanitize=address,undefined -fno-sanitize-recover=all -O1")
     preload = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    here = "from tests.models.inference.kernels import test_compilation, test_native; "
+    here = "from tests.models.kernels import test_compilation, test_native; "
     here += "[test_compilation.agrees_everywhere(k, test_native.under_every) for k in test_compilation.CASES]"
     finish(start(here, CC=command, XDG_CACHE_HOME=str(tmp_path), **preload))
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...geometry import ConvGeometry
-from ...macs import conv_macs
+from ..geometry import ConvGeometry
+from ..macs import conv_macs
 from .packed import PackedWeights
 
 Add = Callable[[Tensor, Tensor], Tensor]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.inference.kernels import gated_conv, native
-from models.inference.kernels.arguments import Arguments
+from models.kernels import gated_conv, native
+from models.kernels.arguments import Arguments
 
 
 def to(a: Arguments, dtype: torch.dtype) -> Arguments:

@@ -9,7 +9,7 @@ Pair = list[int]
 
 
 class Arguments(NamedTuple):
-    """What one call of cheapconv::gated_conv2d is given (models/inference/kernels/gated_conv.py says what it computes).
+    """What one call of cheapconv::gated_conv2d is given (models/kernels/gated_conv.py says what it computes).
 
     Shapes: x (N, C, H, W), weight (T, C / groups, k, l), gate_weight (1, C, k', l'), gate_bias (1,), residual
     (N, T, H', W') with nn.Conv2d's H' and W', and bias, scale and shift (T,). The gate shares the convolution's stride
@@ -69,7 +69,7 @@ class Arguments(NamedTuple):
 
 
 class UnitArguments(NamedTuple):
-    """What one call of cheapconv::unit is given (models/inference/kernels/unit.py says what it computes).
+    """What one call of cheapconv::unit is given (models/kernels/unit.py says what it computes).
 
     Shapes: x (N, C, H, W), depthwise (b C, 1, k, l), whose outputs i b to (i + 1) b are those of input i,
     depthwise_bias (b C,), weight (T, b C, 1, 1), or (T, C, k, l) without a depthwise convolution, bias, scale and shift

@@ -36,7 +36,7 @@ def can_run(a: Arguments) -> bool:
 
 
 def gated_conv2d(a: Arguments) -> Tensor:
-    """The operator of models/inference/kernels/gated_conv.py, for tensors that `can_run` accepts."""
+    """The operator of models/kernels/gated_conv.py, for tensors that `can_run` accepts."""
     size, groups = a.output_size, a.groups
     x, weight, gate_weight = _last(a.x), _last(a.weight), _last(a.gate_weight)
     residual = _last(a.residual) if a.residual is not None else None

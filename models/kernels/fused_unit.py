@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...geometry import ConvGeometry
-from ...macs import conv_macs
+from ..geometry import ConvGeometry
+from ..macs import conv_macs
 from .arguments import UnitArguments
 from .fused_conv import Add, activate
 from .unit import portable, unit
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class FusedUnit(nn.Module):
-    """The unit that models/inference/kernels/unit.py defines, with the additions that a network makes.
+    """The unit that models/kernels/unit.py defines, with the additions that a network makes.
 
     Shapes: x (N, C, H, W), and for each step that adds one more tensor (N, T, H', W') -> (N, T, H', W'). `weight` is
     (T, b C, 1, 1) behind a depthwise convolution, else (T, C, k, l), and `geometry` that of the first of the two;
