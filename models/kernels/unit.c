@@ -11,7 +11,9 @@
    3. Each panel of output channels is multiplied with all pixels of the block, MR at a time: their sums stay in
       registers. A panel has one or two vectors of outputs and a list of runs of input channels, those that any of its
       outputs sees; its weights are packed as [tap][input of the runs][outputs].
-   4. Bias, residual, ReLU, scale, shift, second residual and second ReLU follow before a sum is stored. */
+   4. Bias, residual, ReLU, scale, shift, second residual and second ReLU follow before a sum is stored.
+
+   For training, `weight_gradient` multiplies the same inputs with the gradients of the outputs, and sums over pixels. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,20 +92,21 @@ static i64 columns_before(const Unit *p, i64 s, i64 border) {
     return least(columns, p->wo);
 }
 
-/* Fill the table for the pixels `column` to `column + count` of one line, at `at` in the block. */
-static void line_of_table(const Unit *p, const Worker *k, i64 image, i64 y, i64 column, i64 count, i64 at) {
+/* Fill the table for the pixels `column` to `column + count` of one line; `pitch` lies between two taps of a pixel. */
+static void line_of_table(const Unit *p, row *table, i64 pitch, row zeros, i64 line, i64 column, i64 count) {
+    i64 image = line / p->ho, y = line % p->ho;
     i64 step = p->sw * p->c;
     for (i64 r = 0; r < p->kh; r++) {
         i64 from = y * p->sh - p->ph + r * p->dh;
         for (i64 s = 0; s < p->kw; s++) {
-            row *to = k->table + (r * p->kw + s) * BLOCK + at;
+            row *to = table + (r * p->kw + s) * pitch;
             i64 first = columns_before(p, s, 0) - column, last = columns_before(p, s, p->w) - column;
             first = first < 0 ? 0 : least(first, count), last = last < first ? first : least(last, count);
             if (from < 0 || from >= p->h) first = last = 0;
             row x = p->x + ((image * p->h + from) * p->w + column * p->sw - p->pw + s * p->dw) * p->c;
-            for (i64 i = 0; i < first; i++) to[i] = k->zeros;
+            for (i64 i = 0; i < first; i++) to[i] = zeros;
             for (i64 i = first; i < last; i++) to[i] = x + i * step;
-            for (i64 i = last; i < count; i++) to[i] = k->zeros;
+            for (i64 i = last; i < count; i++) to[i] = zeros;
         }
     }
 }
@@ -305,7 +308,7 @@ static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size siz
     int tabled = !p->depthwise || p->c % LANES || !in_strips(p, size.columns);
     for (i64 i = 0; i < size.lines; i++) {
         i64 line = first_line + i, at = i * size.columns;
-        if (tabled) line_of_table(p, k, line / p->ho, line % p->ho, column, size.columns, at);
+        if (tabled) line_of_table(p, k->table + at, BLOCK, k->zeros, line, column, size.columns);
         for (i64 j = 0; j < size.columns; j++) k->pixels[at + j] = line * p->wo + column + j;
     }
     if (p->depthwise) {
@@ -360,6 +363,91 @@ int unit(const Unit *p) {
         free(k.buffer);
         free(k.table);
     }
+    free(zeros);
+    return failed;
+}
+
+/* ---- the gradient of the projection's weights ---- */
+
+#define PIXELS 384 /* about as many are summed before the sums leave the registers */
+#define INPUTS 8   /* inputs whose sums stay in registers */
+
+/* The gradients of the outputs, and what the inputs are read through: for `count` pixels from `first` on. */
+typedef struct { const row *table; i64 pitch, first, count; } Pixels;
+
+/* Add the products of `inputs` inputs, from `channel` on, and a panel's output gradients, `g`, to `sums`. */
+INLINE void outer(const Unit *p, const row *table, i64 count, const float *g, i64 channel, float *sums, int inputs,
+                  int vectors) {
+    vec own[INPUTS][2];
+    for (int i = 0; i < inputs; i++)
+        for (int v = 0; v < vectors; v++) own[i][v] = load(sums + (i * vectors + v) * LANES);
+    for (i64 m = 0; m < count; m++, g += p->t) {
+        row x = table[m] + channel;
+        vec b[2];
+        for (int v = 0; v < vectors; v++) b[v] = p->t < LANES ? load_some(g, p->t) : hold(load(g + v * LANES));
+        for (int i = 0; i < inputs; i++)
+            for (int v = 0; v < vectors; v++) own[i][v] += x[i] * b[v];
+    }
+    for (int i = 0; i < inputs; i++)
+        for (int v = 0; v < vectors; v++) store(sums + (i * vectors + v) * LANES, own[i][v]);
+}
+
+INLINE void panel_gradient(const Unit *p, const Panel *panel, const Pixels *o, i64 taps, float *sums, int vectors) {
+    const float *g = p->residual + o->first * p->t + panel->channel;
+    for (i64 tap = 0; tap < taps; tap++)
+        for (const Run *run = p->runs + panel->first_run; run < p->runs + panel->last_run; run++)
+            for (i64 i = 0, step; i < run->count; i += step, sums += step * vectors * LANES) {
+                const row *table = o->table + tap * o->pitch;
+                i64 left = run->count - i, channel = run->first + i;
+                step = left >= INPUTS ? INPUTS : left >= INPUTS / 2 ? INPUTS / 2 : 1;
+                if (step == INPUTS) outer(p, table, o->count, g, channel, sums, INPUTS, vectors);
+                else if (step == 1) outer(p, table, o->count, g, channel, sums, 1, vectors);
+                else outer(p, table, o->count, g, channel, sums, INPUTS / 2, vectors);
+            }
+}
+
+/* Some lines of the output. */
+static void block_gradient(const Unit *p, row *table, row zeros, i64 line, i64 lines, float *sums) {
+    Pixels o = {table, lines * p->wo, line * p->wo, lines * p->wo};
+    for (i64 i = 0; i < lines; i++) line_of_table(p, table + i * p->wo, o.pitch, zeros, line + i, 0, p->wo);
+    for (const Panel *panel = p->panels; panel < p->panels + p->num_panels; panel++)
+        if (panel->vectors == 2) panel_gradient(p, panel, &o, p->kh * p->kw, sums + panel->weight, 2);
+        else panel_gradient(p, panel, &o, p->kh * p->kw, sums + panel->weight, 1);
+}
+
+/* `residual` is the gradient of the output, `out` becomes that of the weights: `size` of them, packed as they are.
+   Each thread has sums of its own, added in their order, so that the result depends on their number alone. */
+int weight_gradient(const Unit *p, i64 size) {
+    i64 lines = p->n * p->ho, most = PIXELS / p->wo, failed = 0;
+    most = least(most < 1 ? 1 : most, parts(lines, p->threads));
+    most = parts(lines, parts(lines, most));
+    i64 blocks = parts(lines, most);
+    float *zeros = calloc(p->c + LANES, sizeof(float)), *sums = calloc(p->threads * size, sizeof(float));
+#ifdef _OPENMP
+#pragma omp parallel num_threads(p->threads) if (p->threads > 1 && blocks > 1)
+#endif
+    {
+        row *table = malloc(p->kh * p->kw * most * p->wo * sizeof(row));
+        float *own = sums;
+#ifdef _OPENMP
+        if (sums) own += omp_get_thread_num() * size;
+#pragma omp for schedule(static)
+#endif
+        for (i64 i = 0; i < blocks; i++)
+            if (table && zeros && sums) block_gradient(p, table, zeros, i * most, least(most, lines - i * most), own);
+            else
+#ifdef _OPENMP
+#pragma omp atomic write
+#endif
+                failed = 1;
+        free(table);
+    }
+    for (i64 i = 0; !failed && i < size; i++) {
+        float sum = 0;
+        for (i64 t = 0; t < p->threads; t++) sum += sums[t * size + i];
+        p->out[i] = sum;
+    }
+    free(sums);
     free(zeros);
     return failed;
 }

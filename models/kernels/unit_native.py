@@ -55,18 +55,31 @@ def can_run(a: UnitArguments) -> bool:
     return all(tensor.dtype == torch.float32 for tensor in a.tensors) and library() is not None
 
 
-def unit(a: UnitArguments) -> Tensor:
-    """The operator of models/kernels/unit.py, for tensors that `can_run` accepts."""
+def unit(a: UnitArguments, packed: Packed | None = None) -> Tensor:
+    """The operator of models/kernels/unit.py, for tensors that `can_run` accepts; `packed` is a.weight."""
     out = torch.empty(a.output_shape, dtype=a.x.dtype, device=a.x.device, memory_format=torch.channels_last)
-    if out.numel() == 0:
-        return out
+    if out.numel():
+        multiplier = 1 if a.depthwise is None else len(a.depthwise) // a.x.shape[1]
+        if packed is None:
+            packed = _packed.of(a.weight, (multiplier,), lambda: pack(a.weight, multiplier))
+        assert packed is not None
+        _run(library().unit, a, packed, multiplier, out)
+    return out
+
+
+def weight_gradient(a: UnitArguments, packed: Packed) -> Tensor:
+    """The gradient of a weight, packed as `packed` is; a.residual is that of the output, and nothing is fused."""
+    out = a.x.new_zeros(len(packed.weight))
+    if a.x.numel():
+        _run(library().weight_gradient, a, packed, 1, out, ctypes.c_int64(len(out)))
+    return out
+
+
+def _run(function: Any, a: UnitArguments, packed: Packed, multiplier: int, out: Tensor, *others: Any) -> None:
     x, inner_residual, residual = (
         None if tensor is None else tensor.contiguous(memory_format=torch.channels_last)
         for tensor in (a.x, a.inner_residual, a.residual)
     )
-    assert x is not None
-    multiplier = 1 if a.depthwise is None else len(a.depthwise) // x.shape[1]
-    packed = _packed.of(a.weight, (multiplier,), lambda: pack(a.weight, multiplier))
     depthwise = depthwise_bias = None
     if a.depthwise is not None:
         depthwise = _packed.of(a.depthwise, (multiplier,), functools.partial(_by_set, a.depthwise, multiplier))
@@ -76,13 +89,11 @@ def unit(a: UnitArguments) -> Tensor:
     bias, scale, shift = vectors
     tensors = (x, depthwise, depthwise_bias, packed.weight, bias, inner_residual, scale, shift, residual, out)
     pointers = (None if tensor is None else tensor.data_ptr() for tensor in (*tensors, packed.panels, packed.runs))
-    images = (*x.shape, *out.shape[1:], multiplier, len(packed.panels))  # what follows is in the order of SIZES
+    images = (*a.x.shape, *a.output_shape[1:], multiplier, len(packed.panels))  # what follows is in the order of SIZES
     window = (*a.kernel_size, *a.stride, *a.padding, *a.dilation)
     flags = (a.depthwise_ceiling is not None, a.inner_relu, a.relu, torch.get_num_threads())
-    run = library()
-    if run.unit(ctypes.byref(_Unit(*pointers, *images, *window, *flags, a.depthwise_ceiling or 0))):
-        raise MemoryError(f"no memory for a convolution of {tuple(x.shape)}")
-    return out
+    if function(ctypes.byref(_Unit(*pointers, *images, *window, *flags, a.depthwise_ceiling or 0)), *others):
+        raise MemoryError(f"no memory for a convolution of {tuple(a.x.shape)}")
 
 
 _packed = PackedWeights()

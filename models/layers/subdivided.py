@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..approximation import fit_filters
 from ..geometry import ConvGeometry
+from ..kernels.subdivided_conv import dense, index, subdivided_conv2d
 
 # Limits of the grids that are chosen here, beyond which they run no faster than a dense convolution. The leading
 # dimensions are all but the last.
@@ -86,20 +87,14 @@ class Subdivided(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.geometry
-        if x.is_cuda:  # there, to copy the windows takes longer than to multiply with zeros
-            return F.conv2d(x, self.dense_weight(), self.bias, g.stride, g.padding, g.dilation)
-        if g.kernel_size != (1, 1):
-            x = self._windows(x.permute(0, 2, 3, 1)).flatten(3).permute(0, 3, 1, 2)  # N, blocks * inputs, H, W
-            return F.conv2d(x, self.weight, self.bias, g.stride, g.padding, g.dilation, self.num_blocks)
-        if g.padding != (0, 0):
-            x = F.pad(x, g.centre_margins())
-        x = x[:, :, :: g.stride[0], :: g.stride[1]].permute(0, 2, 3, 1)
-        size = x.shape[:3]
-        # One batched product over overlapping windows: much faster than a grouped convolution of few channels.
-        x = self._windows(x).flatten(0, 2).transpose(0, 1)  # blocks, NHW, inputs
-        x = x @ self.weight.view(self.num_blocks, -1, self.weight.shape[1]).transpose(1, 2)
-        x = x.transpose(0, 1).reshape(*size, len(self.weight))  # N, H, W, out_channels
-        return (x if self.bias is None else x + self.bias).permute(0, 3, 1, 2)
+        if x.dim() != 4 or x.shape[1] != g.in_channels:
+            raise ValueError(f"x of shape {tuple(x.shape)}: must be (N, {g.in_channels}, H, W)")
+        window = (list(g.stride), list(g.padding), list(g.dilation))
+        if x.is_meta or (x.is_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")):
+            y = subdivided_conv2d(x, self.weight, self.seen, *window)
+            return y if self.bias is None else y + self.bias[:, None, None]
+        # To copy what each block sees takes longer than to multiply with zeros, on CUDA most of all.
+        return F.conv2d(x, self.dense_weight(), self.bias, *window)
 
     def _seen(self, in_channels: int) -> Tensor:
         return self._windows(torch.arange(in_channels).view(1, 1, 1, -1))[0, 0, 0]
@@ -107,7 +102,7 @@ class Subdivided(nn.Module):
     @torch.no_grad()
     def init_from_conv(self, weight: Tensor, bias: Tensor | None) -> None:
         """The convolution's own filters, without the connections that the grid has not."""
-        self.weight.copy_(weight.gather(1, self._index()))
+        self.weight.copy_(weight.gather(1, index(self.weight, self.seen)))
         if self.bias is not None:
             self.bias.zero_() if bias is None else self.bias.copy_(bias)
 
@@ -121,13 +116,7 @@ class Subdivided(nn.Module):
 
     def dense(self, weight: Tensor) -> Tensor:
         """`weight`, of the shape of the layer's own, with zeros where there is no connection."""
-        zeros = weight.new_zeros(len(weight), self.geometry.in_channels, *self.geometry.kernel_size)
-        return zeros.scatter(1, self._index(), weight)
-
-    def _index(self) -> Tensor:
-        """The input channel of each weight."""
-        num_outputs = len(self.weight) // len(self.seen)
-        return self.seen.repeat_interleave(num_outputs, 0)[:, :, None, None].expand_as(self.weight)
+        return dense(weight, self.seen, self.geometry.in_channels)
 
     def _windows(self, x: Tensor) -> Tensor:
         """What each block of outputs sees: x (N, H, W, in_channels) -> (N, H, W, blocks, inputs)."""
