@@ -21,7 +21,7 @@ from models.kernels import compilation, gated_conv, native, unit_native
 from tests.models.kernels import test_gated_conv, test_unit
 from tests.models.kernels.test_gated_conv import check, make
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 GEOMETRIES = int(os.environ.get("GEOMETRIES", "40"))  # random ones for each way of compiling

@@ -16,7 +16,7 @@ from tests.models.kernels import test_gated_conv as contract
 from tests.models.kernels.test_gated_conv import check, drawn, make, to
 
 pytest.importorskip("triton", reason="Triton is for Linux")
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 CASES = {
     "several blocks of positions and of channels": {"channels": 40, "filters": 72, "size": (13, 14), "zeros": 0.3},
     "groups": {"channels": 24, "filters": 40, "groups": 2, "stride": (2, 1), "extras": "shift relu"},
