@@ -141,6 +141,7 @@ class _Ready:
         self.unit, self.run, self.threads, self.shape = unit, Prepared(a), torch.get_num_threads(), a.x.shape
         parameters = [(name, tensor) for name, tensor in unit._parameters.items() if tensor is not None]
         self.weights = [(name, tensor, tensor.data_ptr(), tensor._version) for name, tensor in parameters]
+        self._memory = [tensor.detach() for _, tensor in parameters]  # held: no others can stand at these addresses
 
     @classmethod
     def made_for(cls, unit: FusedUnit, x: Tensor, added: tuple[Tensor, ...]) -> "_Ready | None":

@@ -15,7 +15,7 @@ class PackedWeights:
     """
 
     def __init__(self) -> None:
-        self._kept = WeakTensorKeyDictionary()  # weight -> what it was packed for, packed weight
+        self._kept = WeakTensorKeyDictionary()  # weight -> what it was packed for, the packed weight, its memory
 
     def of(self, weight: Tensor, layout: tuple, pack: Callable[[], Any]) -> Any:
         """The result of `pack()`, perhaps from an earlier call; it depends on `weight` and `layout` alone."""
@@ -24,7 +24,8 @@ class PackedWeights:
         state = (weight.data_ptr(), weight._version, layout)
         found = self._kept.get(weight)
         if found is None or found[0] != state:
-            found = self._kept[weight] = state, pack()
+            # Its memory is held, so that no later weight can stand at the same address.
+            found = self._kept[weight] = state, pack(), weight.detach()
         return found[1]
 
     def __len__(self) -> int:

@@ -82,6 +82,17 @@ def test_packed_weights_go_with_their_weight() -> None:
     assert len(native._packed) == before
 
 
+def test_another_weight_at_the_address_of_a_freed_one_is_seen() -> None:
+    """As net.bfloat16().float() leaves it."""
+    a = make()
+    for _ in range(10):
+        check(native.gated_conv2d, a)
+        shape = a.weight.shape
+        a.weight.data = torch.empty(0)
+        a.weight.data = torch.randn(shape)
+        check(native.gated_conv2d, a)
+
+
 @pytest.mark.parametrize("made_in_inference_mode", [True, False])
 def test_a_weight_written_to_in_inference_mode_is_seen(made_in_inference_mode: bool) -> None:
     """Tensors made there have no version number."""
