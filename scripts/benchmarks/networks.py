@@ -13,7 +13,7 @@ are those of the images, which are noise.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -86,11 +86,27 @@ def rows(
     """
     for name in networks:
         _require_no_gates(name)
+    pairs = (prepare(name, batch_sizes) for name in tqdm(networks, "networks", unit="network", disable=None))
+    yield from measure(
+        pairs, engines=engines, batch_sizes=batch_sizes, threads=threads, rounds=rounds, seconds=seconds, out=out
+    )
+
+
+def measure(
+    pairs: Iterable[Pair],
+    *,
+    engines: list[EngineName],
+    batch_sizes: list[int] | None,
+    threads: list[int],
+    rounds: int,
+    seconds: float,
+    out: str | None,
+) -> Iterator[Row]:
+    """The rows of each pair, batch and number of threads as they are measured; the file `out` has them all."""
     require_rounds(rounds)
     keep_freed_memory()
     measured: list[Row] = []
-    for name in tqdm(networks, "networks", unit="network", disable=None):
-        pair = prepare(name, batch_sizes)
+    for pair in pairs:
         for batch_size, number in product(batch_sizes or _usual(pair.size), threads):
             torch.set_num_threads(number)
             found = compare(pair, batch_size, engines, rounds, seconds)

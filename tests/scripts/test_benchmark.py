@@ -51,7 +51,7 @@ def test_a_benchmark_must_be_chosen() -> None:
 def test_help_needs_no_choice() -> None:
     done = processes.run("scripts/benchmark.py", "--help", status=0)
     assert done.stderr == ""
-    assert "benchmark: budget, data, gates, networks, published, study, train" in done.stdout
+    assert "benchmark: budget, data, gates, networks, published, steps, study, train, units" in done.stdout
 
 
 def test_rows_are_shown_as_they_come(capsys) -> None:
