@@ -52,7 +52,7 @@ images = torch.randn(2, 3, 8, 8)
 fast = deploy(net)
 with torch.inference_mode():
     torch.testing.assert_close(fast(images), net.eval()(images), rtol=1e-4, atol=1e-4)
-print("kernel", native.function() is not None)
+print("kernel", native.library() is not None)
 run = load_run(sys.argv[1])
 print("logits", [round(value, 4) for value in run.net(torch.ones(1, 1, 16, 16))[0].tolist()])
 folder, ones = load_run(sys.argv[2]), torch.ones(1, 1, 16, 16)

@@ -7,6 +7,7 @@ then names, nor from a file of that kind. Where there is no folder to keep it in
 """
 
 import ctypes
+import functools
 import hashlib
 import logging
 import os
@@ -15,11 +16,36 @@ import shlex
 import stat
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 # Without -fno-ivopts gcc keeps a pointer for every stream of the inner loops, more than there are registers.
 FLAGS = ("-O3", "-fno-ivopts", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+
+
+class Library:
+    """What `source` compiles to, made when it is first asked for.
+
+    Called, it is the library, or None where there is none to be had: a line of the log then says, once, why, and that
+    `what` runs as plain PyTorch.
+    """
+
+    def __init__(self, source: Path, what: str, **macros: int) -> None:
+        self.source, self.what, self.macros = source, what, macros
+        self._once, self._loaded = threading.Lock(), functools.cache(self._load)
+
+    def __call__(self) -> Any:
+        with self._once:
+            return self._loaded()
+
+    def _load(self) -> Any:
+        try:
+            return load(self.source, **self.macros)
+        except OSError as failure:
+            log.warning(f"{self.what} run as plain PyTorch, slower: {failure}")
+            return None
 
 
 def load(source: Path, **macros: int) -> ctypes.CDLL:

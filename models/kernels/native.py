@@ -4,23 +4,19 @@ Where that cannot be, the operator runs as plain PyTorch, and one line of the lo
 """
 
 import ctypes
-import functools
-import logging
-import threading
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .arguments import Arguments
-from .compilation import load
+from .compilation import Library
 from .packed import PackedWeights
 
-log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("gated_conv.c")
 PANEL = 16  # output channels that the kernel computes together; gated_conv.c is compiled with it
+library = Library(SOURCE, "gated convolutions", PANEL=PANEL)
 POINTERS = ("x", "weight", "bias", "gate", "scale", "shift", "residual", "out")
 SIZES = (
     *("n", "c", "h", "w", "t", "ho", "wo", "groups"),
@@ -42,7 +38,7 @@ class _Conv(ctypes.Structure):
 
 def can_run(a: Arguments) -> bool:
     """Whether the kernel takes these arguments: float32 on a machine with a compiler."""
-    return all(tensor.dtype == torch.float32 for tensor in a.tensors) and function() is not None
+    return all(tensor.dtype == torch.float32 for tensor in a.tensors) and library() is not None
 
 
 def gated_conv2d(a: Arguments) -> Tensor:
@@ -61,9 +57,7 @@ def gated_conv2d(a: Arguments) -> Tensor:
     images = (*x.shape, *out.shape[1:], a.groups)  # what follows is in the order of SIZES
     windows = (*a.weight.shape[2:], *a.stride, *a.padding, *a.dilation, *a.gate_weight.shape[2:], *a.gate_padding)
     rest = (a.inner_relu, a.relu, torch.get_num_threads(), a.gate_bias.item(), a.gate_ceiling)
-    run = function()
-    assert run is not None
-    if run(ctypes.byref(_Conv(*pointers, *images, *windows, *rest))):
+    if library().gated_conv(ctypes.byref(_Conv(*pointers, *images, *windows, *rest))):
         raise MemoryError(f"no memory for a gated convolution of {tuple(x.shape)}")
     return out
 
@@ -76,21 +70,3 @@ def pack(weight: Tensor, groups: int) -> Tensor:
     rows = weight.permute(0, 2, 3, 1).flatten(1).unflatten(0, (groups, -1))  # groups, T / groups, k l C / groups
     rows = F.pad(rows, (0, 0, 0, -rows.shape[1] % PANEL))
     return rows.unflatten(1, (-1, PANEL)).transpose(2, 3).contiguous()
-
-
-def function() -> Any:
-    """The compiled function, or None where there is none to be had."""
-    with _once:
-        return _function()
-
-
-_once = threading.Lock()
-
-
-@functools.cache
-def _function() -> Any:
-    try:
-        return load(SOURCE, PANEL=PANEL).gated_conv
-    except OSError as failure:
-        log.warning(f"gated convolutions run as plain PyTorch, slower: {failure}")
-        return None

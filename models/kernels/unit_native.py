@@ -5,9 +5,7 @@ Where that cannot be, the operator runs as plain PyTorch, and one line of the lo
 
 import ctypes
 import functools
-import logging
 import math
-import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .arguments import UnitArguments
-from .compilation import load
+from .compilation import Library
 from .packed import PackedWeights
 
-log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("unit.c")
+library = Library(SOURCE, "depthwise and subdivided convolutions")
 POINTERS = (
     *("x", "depthwise", "depthwise_bias", "weight", "bias", "inner_residual", "scale", "shift", "residual", "out"),
     *("panels", "runs"),
@@ -182,21 +180,3 @@ def _runs(inputs: Tensor) -> list[tuple[int, int]]:
     """First and number of each run of neighbours that are set."""
     edges = torch.diff(F.pad(inputs.int(), (1, 1))).nonzero().flatten().tolist()
     return [(first, end - first) for first, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def library() -> Any:
-    """The compiled library, or None where there is none to be had."""
-    with _once:
-        return _library()
-
-
-_once = threading.Lock()
-
-
-@functools.cache
-def _library() -> Any:
-    try:
-        return load(SOURCE)
-    except OSError as failure:
-        log.warning(f"depthwise and subdivided convolutions run as plain PyTorch, slower: {failure}")
-        return None

@@ -86,7 +86,7 @@ def row(
         "spread": times.spread,
         "macs_saved": 1 - 1 / theoretical,
         "time_saved": 1 - 1 / times.ratio,
-        "implementation": "native" if native.function() else "portable",
+        "implementation": "native" if native.library() else "portable",
         "dense_engine": None,
         "layers_skipping": None,
         "over_dense_product": None,

@@ -52,15 +52,15 @@ def cache(tmp_path: Path, quick: str, monkeypatch) -> Iterator[Path]:
     """An empty folder for compiled files, in a process that has compiled nothing yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CC", quick)
-    for compiled in (native._function, unit_native._library):
+    for compiled in (native.library._loaded, unit_native.library._loaded):
         compiled.cache_clear()
     yield tmp_path / "cache" / "cheapconv"
-    for compiled in (native._function, unit_native._library):
+    for compiled in (native.library._loaded, unit_native.library._loaded):
         compiled.cache_clear()
 
 
 def agrees_everywhere(kernel: Callable[..., torch.Tensor], under: Callable = lambda kernel: kernel) -> None:
-    assert native.function() is not None
+    assert native.library() is not None
     assert unit_native.library() is not None
     cases = CASES[kernel]
     for seed in range(GEOMETRIES):
@@ -73,8 +73,8 @@ def agrees_everywhere(kernel: Callable[..., torch.Tensor], under: Callable = lam
 def test_compiles_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CC", compiler(tmp_path, "-O0"))
     for _ in range(3):
-        assert native.function() is not None
-        native._function.cache_clear()
+        assert native.library() is not None
+        native.library._loaded.cache_clear()
     assert calls(tmp_path) == 1
     assert [path.suffix for path in cache.iterdir()] == [".so"]
 
@@ -109,7 +109,7 @@ def finish(*processes: subprocess.Popen) -> None:
 def test_does_without_a_folder_to_write_to(cache: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     (tmp_path / "cache").touch()  # a file where the folder should be
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert native.function() is not None
+    assert native.library() is not None
     check(native.gated_conv2d, make())
     assert (tmp_path / "cache").read_bytes() == b""
     assert caplog.messages == []
@@ -125,7 +125,7 @@ def test_leaves_a_read_only_folder_alone(cache: Path, tmp_path: Path, monkeypatc
     cache.mkdir(parents=True)
     cache.chmod(stat.S_IRUSR | stat.S_IXUSR)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert native.function() is not None
+    assert native.library() is not None
     assert list(cache.iterdir()) == []
     assert caplog.messages == []
 
@@ -145,13 +145,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files aw
 @as_root
 @pytest.mark.parametrize("change", UNSAFE.values(), ids=UNSAFE)
 def test_loads_nothing_from_a_folder_that_others_could_fill(change, cache: Path, caplog) -> None:
-    assert native.function() is not None
+    assert native.library() is not None
     (library,) = cache.iterdir()
     library.unlink()
     library.write_bytes(b"theirs")
     change(cache)
-    native._function.cache_clear()
-    assert native.function() is not None  # compiled in a private folder
+    native.library._loaded.cache_clear()
+    assert native.library() is not None  # compiled in a private folder
     assert library.read_bytes() == b"theirs"
     assert [path.name for path in cache.iterdir()] == [library.name]
     (message,) = caplog.messages
@@ -163,11 +163,11 @@ def test_loads_nothing_from_a_folder_that_others_could_fill(change, cache: Path,
 @pytest.mark.parametrize("change", UNSAFE.values(), ids=UNSAFE)
 def test_makes_a_library_again_that_others_could_have_written(change, cache: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CC", compiler(tmp_path, "-O0"))
-    assert native.function() is not None
+    assert native.library() is not None
     (library,) = cache.iterdir()
     change(library)
-    native._function.cache_clear()
-    assert native.function() is not None
+    native.library._loaded.cache_clear()
+    assert native.library() is not None
     assert calls(tmp_path) == 2
     assert (library.stat().st_uid, stat.S_IMODE(library.stat().st_mode)) == (os.geteuid(), 0o700)
 
@@ -175,7 +175,7 @@ def test_makes_a_library_again_that_others_could_have_written(change, cache: Pat
 def test_what_it_makes_is_its_own_whatever_the_umask(cache: Path) -> None:
     before = os.umask(0)
     try:
-        assert native.function() is not None
+        assert native.library() is not None
     finally:
         os.umask(before)
     for path in (cache, *cache.iterdir()):
@@ -187,7 +187,7 @@ def test_a_relative_cache_folder_is_not_looked_at(cache: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert native.function() is not None
+    assert native.library() is not None
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
     assert len(list((tmp_path / "home" / ".cache" / "cheapconv").iterdir())) == 1
 
@@ -199,12 +199,12 @@ def test_does_not_compile_where_others_could_exchange_the_file(
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)  # without the sticky bit that /tmp has
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
-    assert native.function() is None
+    assert native.library() is None
     (message,) = caplog.messages
     assert f"others may exchange files in the temporary folder {tmp_path}/shared; chmod +t it, or set TMPDIR" in message
     (tmp_path / "shared").chmod(0o1777)
-    native._function.cache_clear()
-    assert native.function() is not None
+    native.library._loaded.cache_clear()
+    assert native.library() is not None
 
 
 FAILURES = {
@@ -226,22 +226,22 @@ def test_does_without_a_compiler_and_says_so_once(command: str, cache: Path, mon
 
 def test_a_compiler_may_have_arguments_of_its_own(cache: Path, quick: str, monkeypatch) -> None:
     monkeypatch.setenv("CC", f"{quick} -DNDEBUG")
-    assert native.function() is not None
+    assert native.library() is not None
 
 
 def test_a_broken_file_in_the_cache_is_made_again(cache: Path, caplog) -> None:
-    assert native.function() is not None
+    assert native.library() is not None
     (library,) = cache.iterdir()
     library.unlink()  # it is loaded: writing into it would change running code
     library.write_bytes(b"broken")
-    native._function.cache_clear()
-    assert native.function() is not None
+    native.library._loaded.cache_clear()
+    assert native.library() is not None
     assert caplog.messages == []
 
 
 def test_quotes_a_compiler_that_fails(cache: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setenv("CC", compiler(tmp_path, "-include /nonexistent.h"))
-    assert native.function() is None
+    assert native.library() is None
     (message,) = caplog.messages
     assert "does not compile gated_conv.c" in message
     assert "/nonexistent.h" in message
@@ -250,9 +250,9 @@ def test_quotes_a_compiler_that_fails(cache: Path, tmp_path: Path, monkeypatch, 
 
 def test_threads_may_ask_at_once(cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: native.function(), range(4)))
+        found = list(pool.map(lambda _: native.library(), range(4)))
     assert None not in found
-    assert native.function() is not None
+    assert native.library() is not None
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def check(implementation: Any, a: Arguments, tolerance: float = 2e-5, threads: i
 def implementation(request) -> Any:
     if request.param == "portable":
         return gated_conv.portable
-    if native.function() is None:
+    if native.library() is None:
         pytest.skip("no C compiler")
     return native.gated_conv2d
 
