@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..kernels.max_pool import MaxPool
 from ..memory_format import channels_last
 from .calls import arguments, is_norm, kind, module_of
 from .chains import Chain, can_start
@@ -47,6 +48,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _fold_norms(deployed)
         _fuse_all(deployed)
         activate_in_place(deployed)
+        _pool_without_indices(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
     deployed.recompile()
@@ -109,6 +111,12 @@ def _fuse_all(net: fx.GraphModule) -> None:
         taken.update(chain.calls)
         for part in reversed(chain.calls):
             net.graph.erase_node(part)
+
+
+def _pool_without_indices(net: fx.GraphModule) -> None:
+    for name, module in list(net.named_modules()):
+        if type(module) is nn.MaxPool2d and not module.return_indices:
+            net.set_submodule(name, MaxPool(module))
 
 
 def _called_once(graph: fx.Graph) -> set[str]:
