@@ -90,7 +90,9 @@ class Subdivided(nn.Module):
         if x.dim() != 4 or x.shape[1] != g.in_channels:
             raise ValueError(f"x of shape {tuple(x.shape)}: must be (N, {g.in_channels}, H, W)")
         window = (list(g.stride), list(g.padding), list(g.dilation))
-        if x.is_meta or (x.is_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")):
+        is_native = x.is_cpu and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        is_exported = torch.compiler.is_exporting() or torch.jit.is_tracing()  # to what may not know the operator
+        if (x.is_meta or is_native) and not is_exported:
             y = subdivided_conv2d(x, self.weight, self.seen, *window)
             return y if self.bias is None else y + self.bias[:, None, None]
         # To copy what each block sees takes longer than to multiply with zeros, on CUDA most of all.
