@@ -9,8 +9,7 @@ process of its own comes to hold, PyTorch included, in a few steps that are not 
 
 import json
 import multiprocessing
-import resource
-import sys
+import re
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -130,16 +129,20 @@ def _step(
     return step
 
 
-def _peak_megabytes(config: dict[str, Any], who: str, batch_size: int, precision: str) -> float:
+def _peak_megabytes(config: dict[str, Any], who: str, batch_size: int, precision: str) -> float | None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_hold, (config, who, batch_size, precision, torch.get_num_threads()))
 
 
-def _hold(config: dict[str, Any], who: str, batch_size: int, precision: str, threads: int) -> float:
-    """The most megabytes that this process has held, after three steps."""
+def _hold(config: dict[str, Any], who: str, batch_size: int, precision: str, threads: int) -> float | None:
+    """The most megabytes that this process has held, after three steps; None where no Linux tells.
+
+    getrusage would count what the process that started this one has held.
+    """
     torch.set_num_threads(threads)
     step = _step(_built(config, who).net, config, batch_size, precision, compiled=False)
     for _ in range(2):
         step()
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, and kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(found[1]) * 1024 / 1e6 if found else None

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import initialize_config_dir
 
 from conf import schema
@@ -22,6 +23,7 @@ def _composed():
 def test_a_preset_has_a_row_for_each_precision_and_a_file_of_them(tmp_path: Path) -> None:
     out, choices = tmp_path / "steps.json", {"threads": 1, "rounds": 2, "seconds": 0.0}
     precisions = ["32-true", "bf16-mixed"]
+    held = torch.ones(10**9 * 5 // 8, dtype=torch.float32)  # 2.5 GB, which this process holds and the measured do not
     found = list(
         steps.rows(networks=["resnet20_sic"], precisions=precisions, compiled=[False], **choices, out=str(out))
     )
@@ -31,8 +33,9 @@ def test_a_preset_has_a_row_for_each_precision_and_a_file_of_them(tmp_path: Path
         assert row["mac_ratio"] == pytest.approx(6.34, abs=0.005)  # of the two counts in README.md
         assert row["images_per_second"] == pytest.approx(128e3 / row["ms"])
         # Every map of the first stage is 8.4 MB, and a backward pass needs dozens of them.
-        assert 300 < row["plain_peak_mb"] < 4000
-        assert 300 < row["peak_mb"] < 4000
+        assert 300 < row["plain_peak_mb"] < 2500
+        assert 300 < row["peak_mb"] < 2500
+    del held
     assert json.loads(out.read_text())["rows"] == found
 
 
