@@ -23,7 +23,7 @@ static void take_larger(float *restrict to, const float *restrict from, i64 coun
     for (i64 i = 0; i < count; i++) to[i] = to[i] > from[i] || to[i] != to[i] ? to[i] : from[i];
 }
 
-/* `size` steps from `first` on of which those from 0 to `end` exist: the first such one. */
+/* The first of the places `first`, `first` + `step` and so on that is not before 0. */
 static i64 first_inside(i64 first, i64 step) { return first >= 0 ? 0 : (step - 1 - first) / step; }
 
 static void line(const Pool *p, i64 image, i64 y, float *maxima) {

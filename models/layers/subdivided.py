@@ -13,10 +13,10 @@ from ..approximation import fit_filters
 from ..geometry import ConvGeometry
 from ..kernels.subdivided_conv import dense, index, subdivided_conv2d
 
-# Limits of the grids that are chosen here, beyond which they run no faster than a dense convolution. The leading
-# dimensions are all but the last.
+# Limits of the grids that are chosen here. They were set for a forward pass that copied each input kept * blocks times,
+# and stay, because other grids would be other networks. The leading dimensions are all but the last.
 LONGEST = 32  # channels in a leading dimension
-MOST_BLOCKS = 64  # product of the leading dimensions; a forward pass copies each input kept * blocks times
+MOST_BLOCKS = 64  # product of the leading dimensions
 MOST_DIMS = 4
 
 Sizes = tuple[int, ...]
