@@ -36,7 +36,7 @@ from models.presets import preset, preset_names
 from models.rebuild import made_by
 from models.run_directory import write_whole
 from scripts.benchmarks.gated_networks import calibrate
-from scripts.benchmarks.side_by_side import keep_freed_memory, require_rounds, seconds_in_turn, spread
+from scripts.benchmarks.side_by_side import keep_freed_memory, require_rounds, seconds_in_turn, spread, times_faster
 
 # What the paper compares its own network with: one of the same accuracy.
 BESIDE = {
@@ -211,7 +211,7 @@ def _fastest(who: str, times: Times) -> str | None:
 
 
 def _ratio(plain: list[float] | None, own: list[float] | None) -> float | None:
-    return median(p / o for p, o in zip(plain, own, strict=True)) if plain and own else None
+    return times_faster(plain, own) if plain and own else None
 
 
 def _write(out: Path, measured: list[Row], engines: Sequence[str], how: dict[str, Any]) -> None:

@@ -96,6 +96,11 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / middle
 
 
+def times_faster(plain: Sequence[float], own: Sequence[float]) -> float:
+    """The median over the rounds of how many times less time `own` takes than `plain`."""
+    return median(p / o for p, o in zip(plain, own, strict=True))
+
+
 def keep_freed_memory() -> None:
     """Let glibc's allocator keep what is freed, as jemalloc and tcmalloc do, for all that this process times.
 

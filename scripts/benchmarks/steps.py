@@ -1,7 +1,7 @@
 """benchmark=steps: training steps of networks of cheap layers beside those of the plain networks.
 
-A row is a preset in one precision, compiled or not: `ms` and `plain_ms` of a step, forward and backward
-pass and update, on noise that lies in memory already: medians over the rounds, in each of which all of a precision take
+A row is a preset in one precision, compiled or not. `ms` and `plain_ms` are those of a step, forward and backward pass
+and update, on noise that lies in memory already, medians over the rounds, in each of which all of a precision take
 turns. `faster` is how many times less time a step takes than the plain one of the same kind, `over_best` than the plain
 one that is fastest in that precision: medians of the ratios of each round. `peak_mb` and `plain_peak_mb` are what a
 process of its own comes to hold, PyTorch included, in a few steps that are not compiled.
@@ -23,11 +23,12 @@ from torch import nn
 from tqdm import tqdm
 
 from callbacks.provenance import device_name, git_sha, versions
+from conf.launch import near_matches
 from models.build import Built, Input, build, paper_input
 from models.load import INPUT, model_parts
-from models.presets import preset
+from models.presets import preset, preset_names
 from models.run_directory import write_whole
-from scripts.benchmarks.side_by_side import keep_freed_memory, require_rounds, seconds_in_turn, spread
+from scripts.benchmarks.side_by_side import keep_freed_memory, require_rounds, seconds_in_turn, spread, times_faster
 from scripts.benchmarks.training_step import training_step
 
 SMALL = 64  # pixels; of images up to this size a batch has 128, of others 16
@@ -45,8 +46,17 @@ def rows(
     seconds: float,
     out: str | None,
 ) -> Iterator[Row]:
-    """The rows of each preset and precision as they are measured; the file `out` has them all."""
+    """The rows of each preset and precision as they are measured; the file `out` has them all.
+
+    Raises ValueError where a network is no preset and where nothing is to be measured.
+    """
     require_rounds(rounds)
+    known = preset_names()
+    for name in networks:
+        if name not in known:
+            raise ValueError(f"benchmark.networks=[{name}]: no preset{near_matches(name, known)}")
+    if not compiled:
+        raise ValueError("benchmark.compiled=[]: give false, true or both")
     keep_freed_memory()
     torch.set_num_threads(threads)
     measured: list[Row] = []
@@ -84,17 +94,13 @@ def compare(name: str, precision: str, compiled: list[bool], rounds: int, second
             "plain_ms": 1e3 * median(plain := times["plain", is_compiled]),
             "plain_spread": spread(plain),
             "mac_ratio": plain_network / network,
-            "faster": _ratio(plain, own),
-            "over_best": _ratio(best, own),
+            "faster": times_faster(plain, own),
+            "over_best": times_faster(best, own),
             "peak_mb": peaks["network"],
             "plain_peak_mb": peaks["plain"],
         }
         for is_compiled in compiled
     ]
-
-
-def _ratio(plain: list[float], own: list[float]) -> float:
-    return median(p / o for p, o in zip(plain, own, strict=True))
 
 
 def configuration(name: str) -> dict[str, Any]:

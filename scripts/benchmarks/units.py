@@ -34,7 +34,14 @@ def rows(
     seconds: float,
     out: str | None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of each layer, number of channels, batch and number of threads; the file `out` has them all."""
+    """The rows of each layer, number of channels, batch and number of threads; the file `out` has them all.
+
+    Raises ValueError where the images of so many channels would be smaller than a window.
+    """
+    if wide := [width for width in channels if not 0 < width <= ELEMENTS // 3]:
+        raise ValueError(
+            f"benchmark.channels={wide}: from 1 to {ELEMENTS // 3}, so that an image has at least 3 pixels a line"
+        )
     chosen = tqdm([*product(LAYERS, channels)], "units", unit="layer", disable=None)
     pairs = (prepare(name, width, max(batch_sizes)) for name, width in chosen)
     yield from measure(

@@ -59,3 +59,19 @@ def test_the_batch_is_that_of_the_size_of_images() -> None:
     assert steps.configuration("resnet20_sic")["data"]["input_size"] == 32
     large = steps.configuration("resnet50_sic")
     assert (large["data"]["input_size"], large["data"]["num_classes"]) == (224, 1000)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"networks": ["resnet20_sicc"]},
+            r"benchmark.networks=\[resnet20_sicc\]: no preset; did you mean resnet20_sic",
+        ),
+        ({"compiled": []}, r"benchmark.compiled=\[\]: give false, true or both"),
+    ],
+)
+def test_mistakes_are_told(wrong: dict[str, list], message: str) -> None:
+    choices = {"networks": ["resnet20_sic"], "precisions": ["32-true"], "compiled": [False], "threads": 1, "rounds": 2}
+    with pytest.raises(ValueError, match=message):
+        next(steps.rows(**{**choices, **wrong}, seconds=0.0, out=None))

@@ -45,3 +45,9 @@ def test_beside_sic_stands_a_convolution_with_a_relu() -> None:
     assert (type(conv), conv.kernel_size, type(relu)) == (nn.Conv2d, (3, 3), nn.ReLU)
     unit = pair.networks["network"].net[0]  # pyright: ignore[reportIndexIssue]
     torch.testing.assert_close(pair.networks["network"].net(x), torch.relu(x + unit.project(unit.depthwise(x))))
+
+
+@pytest.mark.parametrize("channels", [0, 5000])
+def test_channels_without_an_image_are_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"benchmark.channels=\[{channels}\]: from 1 to 1194"):
+        next(rows(channels=[64, channels], **SHORT, out=None))
