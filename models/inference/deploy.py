@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..kernels.max_pool import MaxPool
+from ..kernels.packed_linear import PackedLinear
 from ..memory_format import channels_last
 from .calls import arguments, is_norm, kind, module_of
 from .chains import Chain, can_start
@@ -48,7 +49,7 @@ def deploy(net: nn.Module) -> fx.GraphModule:
         _fold_norms(deployed)
         _fuse_all(deployed)
         activate_in_place(deployed)
-        _pool_without_indices(deployed)
+        _in_kernels(deployed)
     deployed.delete_all_unused_submodules()
     deployed.graph.lint()
     deployed.recompile()
@@ -113,10 +114,15 @@ def _fuse_all(net: fx.GraphModule) -> None:
             net.graph.erase_node(part)
 
 
-def _pool_without_indices(net: fx.GraphModule) -> None:
+def _in_kernels(net: fx.GraphModule) -> None:
+    """What no chain takes in and a kernel computes faster than PyTorch."""
     for name, module in list(net.named_modules()):
+        if has_hooks(module):
+            continue
         if type(module) is nn.MaxPool2d and not module.return_indices:
             net.set_submodule(name, MaxPool(module))
+        elif type(module) is nn.Linear:
+            net.set_submodule(name, PackedLinear(module))
 
 
 def _called_once(graph: fx.Graph) -> set[str]:

@@ -123,16 +123,20 @@ INLINE vec clamp(const Unit *p, vec v) {
 
 static float clamp_one(const Unit *p, float f) { return !p->clamps ? f : f < 0 ? 0 : f > p->ceiling ? p->ceiling : f; }
 
-/* Weights are packed as [LANES channels][tap][channel], zeros behind the last channel. */
+/* Weights are packed as [LANES channels][tap][channel], with the last LANES channels in the last group where there are
+   as many, else with zeros behind the last channel. */
 INLINE const float *weights(const Unit *p, i64 set, i64 channel) {
     i64 taps = p->kh * p->kw, groups = (p->c + LANES - 1) / LANES;
     return p->depthwise + (set * groups + channel / LANES) * taps * LANES;
 }
 
+/* Where the group that holds `channel` begins: so that the last one repeats channels rather than reads behind them. */
+INLINE i64 group_start(const Unit *p, i64 channel) { return channel + LANES > p->c ? p->c - LANES : channel; }
+
 typedef struct { i64 line, column, count; } Part; /* neighbours in one line of the output */
 
 static int in_strips(const Unit *p, i64 count) {
-    return p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP;
+    return p->kh == 3 && p->kw == 3 && p->dw == 1 && p->sw <= 2 && count >= STRIP && p->c >= LANES;
 }
 
 /* The channels `first` to `last` of STRIP neighbours from `part` on; size x size taps, `stride` columns apart. */
@@ -149,7 +153,8 @@ INLINE void strip(const Unit *p, const Worker *k, Part part, i64 set, i64 first,
     }
     i64 width = p->c * p->multiplier;
     const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
-    for (i64 i = first; i < last; i += LANES, weight += size * size * LANES) {
+    for (i64 group = first; group < last; group += LANES, weight += size * size * LANES) {
+        i64 i = group_start(p, group);
         vec sums[STRIP] = {0};
         if (bias)
             for (int m = 0; m < STRIP; m++) sums[m] = load(bias + i);
@@ -167,35 +172,34 @@ INLINE void strip(const Unit *p, const Worker *k, Part part, i64 set, i64 first,
 
 /* One pixel, any kernel, any number of channels. */
 static void alone(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out) {
-    i64 taps = p->kh * p->kw, i = first;
+    i64 taps = p->kh * p->kw;
     const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
-    for (; i + LANES <= last; i += LANES, weight += taps * LANES) {
+    for (i64 group = first; p->c >= LANES && group < last; group += LANES, weight += taps * LANES) {
+        i64 i = group_start(p, group);
         vec sum = {0};
         if (bias) sum = load(bias + i);
         for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * LANES);
         store(out + i, clamp(p, sum));
     }
-    for (i64 at = i; i < last; i++) {
+    for (i64 i = 0; p->c < LANES && i < last; i++) {
         float sum = bias ? bias[i] : 0;
-        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i - at];
+        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i];
         out[i] = clamp_one(p, sum);
     }
 }
 
 /* The channels `first` to `last` of the pixels of `part`, which begin at `at` in the block. */
 static void depthwise_line(const Unit *p, const Worker *k, i64 set, i64 first, i64 last, Part part, i64 at) {
-    i64 width = p->c * p->multiplier, whole = last - (last - first) % LANES, count = part.count;
+    i64 width = p->c * p->multiplier, count = part.count;
     int strips = in_strips(p, count);
     float *out = k->buffer + at * width + set * p->c;
     for (i64 m = 0; strips && m < count; m += STRIP) {
         if (m > count - STRIP) m = count - STRIP; /* the last strip repeats some pixels */
         Part own = {part.line, part.column + m, STRIP};
-        if (p->sw == 1) strip(p, k, own, set, first, whole, out + m * width, 3, 1);
-        else strip(p, k, own, set, first, whole, out + m * width, 3, 2);
+        if (p->sw == 1) strip(p, k, own, set, first, last, out + m * width, 3, 1);
+        else strip(p, k, own, set, first, last, out + m * width, 3, 2);
     }
-    if (!strips || whole < last)
-        for (i64 m = 0; m < count; m++)
-            alone(p, k->table + at + m, set, strips ? whole : first, last, out + m * width);
+    for (i64 m = 0; !strips && m < count; m++) alone(p, k->table + at + m, set, first, last, out + m * width);
 }
 
 static void depthwise_block(const Unit *p, const Worker *k, i64 lines, Part part) {
@@ -305,7 +309,7 @@ typedef struct { i64 lines, columns; } Size;
 
 static void block(const Unit *p, Worker *k, i64 first_line, i64 column, Size size) {
     i64 count = size.lines * size.columns, taps = p->kh * p->kw, width = p->c * p->multiplier;
-    int tabled = !p->depthwise || p->c % LANES || !in_strips(p, size.columns);
+    int tabled = !p->depthwise || !in_strips(p, size.columns);
     for (i64 i = 0; i < size.lines; i++) {
         i64 line = first_line + i, at = i * size.columns;
         if (tabled) line_of_table(p, k->table + at, BLOCK, k->zeros, line, column, size.columns);

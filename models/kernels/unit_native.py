@@ -138,11 +138,15 @@ _packed = PackedWeights()
 
 
 def _by_set(filters: Tensor, multiplier: int) -> Tensor:
-    """(b C, 1, k, l) -> (b, groups of channels, k l, channels), zeros behind the last channel."""
+    """(b C, 1, k, l) -> (b, groups of channels, k l, channels).
+
+    The last group holds the last channels, some of them again; where there are fewer than one group, zeros behind them.
+    """
     lanes, taps = library().lanes(), math.prod(filters.shape[2:])
     sets = filters.reshape(-1, multiplier, taps).permute(1, 2, 0)  # b, k l, C
-    sets = F.pad(sets, (0, -sets.shape[2] % lanes))
-    return sets.unflatten(2, (-1, lanes)).transpose(1, 2).contiguous()
+    sets = F.pad(sets, (0, max(0, lanes - sets.shape[2])))
+    first = torch.arange(0, sets.shape[2], lanes).clamp(max=sets.shape[2] - lanes)
+    return sets[:, :, first[:, None] + torch.arange(lanes)].transpose(1, 2).contiguous()
 
 
 def pack(weight: Tensor, multiplier: int) -> Packed:
