@@ -142,9 +142,10 @@ def end_all() -> None:
 def descendants(pid: int) -> list[int]:
     """The daemons come before the jobs that they started, so that they start no others."""
     children: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it ended just now
-            children += map(int, path.read_text().split())
+    with suppress(OSError):  # it ended just now
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                children += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     return children + [found for child in children for found in descendants(child)]
 
 
