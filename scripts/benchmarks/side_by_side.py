@@ -105,12 +105,12 @@ def keep_freed_memory() -> None:
     """Let glibc's allocator keep what is freed, as jemalloc and tcmalloc do, for all that this process times.
 
     By default it hands large blocks back to the system, and a layer's output then costs page faults that are no part
-    of the layer. The same as MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ in the environment.
+    of the layer. The same as MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_MAX_ in the environment.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 1)
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: its largest value
+        mallopt(-4, 0)  # M_MMAP_MAX: M_MMAP_THRESHOLD can be 32 MB at most, and VGG has larger maps
 
 
 def _milliseconds(run: Callable[[], object]) -> float:
