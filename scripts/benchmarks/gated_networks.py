@@ -32,7 +32,9 @@ TIMED_BATCHES = 8  # of a run's test set
 
 
 def require_gates(name: str) -> None:
-    """ValueError where the preset `name` has no gates to close."""
+    """ValueError where `name` is no preset, or one without gates to close."""
+    if Path(name).is_dir():
+        raise ValueError(f"benchmark.networks=[{name}]: these are presets; finished runs go to benchmark.trained")
     if getattr(made_by(_preset(name)["layer"]), "is_gated", False):
         return
     gated = sorted(path.stem for path in (FOLDER / "model").glob("*_lccl.yaml"))

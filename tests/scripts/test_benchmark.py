@@ -65,9 +65,11 @@ def test_rows_are_shown_as_they_come(capsys) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_without_gates_is_refused_with_one_that_has_them() -> None:
+def test_a_network_without_gates_is_refused_with_one_that_has_them(tmp_path: Path) -> None:
     done = processes.run("scripts/benchmark.py", "benchmark=gates", "benchmark.networks=[resnet20]", status=1)
     assert "benchmark.networks=[resnet20]: a network without gates; did you mean resnet20_lccl" in done.stderr
+    done = processes.run("scripts/benchmark.py", "benchmark=gates", f"benchmark.networks=[{tmp_path}]", status=1)
+    assert f"benchmark.networks=[{tmp_path}]: these are presets; finished runs go to benchmark.trained" in done.stderr
 
 
 @pytest.mark.slow
