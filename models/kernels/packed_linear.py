@@ -30,7 +30,7 @@ class PackedLinear(nn.Linear):
     def _pays(self, x: Tensor) -> bool:
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return False
-        plain = x.dtype == self.weight.dtype == torch.float32
+        plain = x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         fits = x.dim() == 2 and x.shape[1] == self.in_features and len(x) >= FEW  # else PyTorch says what is wrong
         return plain and fits and self.weight.numel() >= LARGE and torch.backends.mkldnn.is_available()
 

@@ -174,18 +174,20 @@ INLINE void strip(const Unit *p, const Worker *k, Part part, i64 set, i64 first,
 static void alone(const Unit *p, const row *table, i64 set, i64 first, i64 last, float *out) {
     i64 taps = p->kh * p->kw;
     const float *weight = weights(p, set, first), *bias = p->depthwise_bias ? p->depthwise_bias + set * p->c : NULL;
-    for (i64 group = first; p->c >= LANES && group < last; group += LANES, weight += taps * LANES) {
-        i64 i = group_start(p, group);
-        vec sum = {0};
-        if (bias) sum = load(bias + i);
-        for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * LANES);
-        store(out + i, clamp(p, sum));
-    }
-    for (i64 i = 0; p->c < LANES && i < last; i++) {
-        float sum = bias ? bias[i] : 0;
-        for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i];
-        out[i] = clamp_one(p, sum);
-    }
+    if (p->c < LANES) /* one group, filled up with zeros */
+        for (i64 i = 0; i < last; i++) {
+            float sum = bias ? bias[i] : 0;
+            for (i64 t = 0; t < taps; t++) sum += table[t * BLOCK][i] * weight[t * LANES + i];
+            out[i] = clamp_one(p, sum);
+        }
+    else
+        for (i64 group = first; group < last; group += LANES, weight += taps * LANES) {
+            i64 i = group_start(p, group);
+            vec sum = {0};
+            if (bias) sum = load(bias + i);
+            for (i64 t = 0; t < taps; t++) sum += load(table[t * BLOCK] + i) * load(weight + t * LANES);
+            store(out + i, clamp(p, sum));
+        }
 }
 
 /* The channels `first` to `last` of the pixels of `part`, which begin at `at` in the block. */

@@ -97,30 +97,24 @@ class Cluster:
 
     def lose(self, node: str, job: str) -> None:
         """Kill all processes of `job` and the slurmd of `node` at once, as a power cut would, and start that again."""
+        supervisors = [
+            int(path.parent.name)
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if path.exists() and path.read_bytes().startswith(f"slurmstepd: [{job}.".encode())
+        ]
         slurmd = int(Path(self.configuration).with_name(f"slurmd-{node}.pid").read_text())
-        wait_until(lambda: len(supervisors(job)) == 2, f"job {job} has not the processes of a script and a step")
-        lost = [slurmd, *supervisors(job), *(found for one in supervisors(job) for found in descendants(one))]
-        for pid in lost:
+        for pid in [slurmd, *supervisors, *(found for one in supervisors for found in descendants(one))]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in lost), f"a process of job {job} is left")
         self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")  # sooner than Slurm sees it
         assert self.daemons.stdin
         print(node, file=self.daemons.stdin, flush=True)
         # Slurm tells the node again and again to end the job. Told after the job's next start, it would end that one.
-        wait_until(lambda: re.search(r"Agent count: +0$", self.run("sdiag"), re.M), f"{node} does not hear of its job")
+        told = re.compile(r"^Agent count: +0$", re.MULTILINE)
+        wait_until(lambda: told.search(self.run("sdiag")) is not None, f"{node} does not hear of its job")
 
 
-def supervisors(job: str) -> list[int]:
-    """The slurmstepd of `job`'s script and those of its steps."""
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.exists() and path.read_bytes().startswith(f"slurmstepd: [{job}.".encode())
-    ]
-
-
-def wait_until(is_so: Callable[[], object], otherwise: str, timeout: float = 300) -> None:
+def wait_until(is_so: Callable[[], bool], otherwise: str, timeout: float = 300) -> None:
     """AssertionError that says `otherwise` where it is not so within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not is_so():

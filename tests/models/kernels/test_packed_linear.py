@@ -44,6 +44,9 @@ def test_anything_else_is_pytorch_s() -> None:
         assert torch.equal(packed(given), linear(given))
     for dtype in (torch.double, torch.bfloat16):
         assert torch.equal(packed.to(dtype)(x.to(dtype)), linear.to(dtype)(x.to(dtype)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(found := packed.float()(x), linear.float()(x))
+        assert found.dtype == torch.bfloat16
     with_gradient = x.clone().requires_grad_()
     packed.float()(with_gradient).sum().backward()
     assert with_gradient.grad is not None
